@@ -1,0 +1,131 @@
+"""Composition root: settings -> engine -> studio -> page and routes -> serve."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from studio.catalogue import MODELS_TOML, SCHEDULERS_TOML, Catalogue
+from studio.errors import CroquisError
+from studio.settings import Settings
+from studio.studio import Studio
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from pipelines.engine import Engine
+
+FIRST_PAGE_S = 0.3
+"""Importing torch holds up all else: the first visitor's page goes out before."""
+GRACE_S = 3
+"""An open tab keeps a stream open; a server that is told to stop waits so long for it."""
+
+log = logging.getLogger("croquis")
+
+
+def main() -> int:
+    """Serve the app until it is interrupted; returns the exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    try:
+        settings = Settings.from_environment({**space_environment(), **os.environ})
+        catalogue = Catalogue.load(MODELS_TOML, SCHEDULERS_TOML, settings)
+        studio = Studio(settings, catalogue)
+        studio.start()
+    except CroquisError as exc:
+        print(f"Croquis cannot start. {exc}", file=sys.stderr)
+        return 2
+    return serve(studio, settings)
+
+
+def space_environment() -> dict[str, str]:
+    """What a Hugging Face Space needs, where this process runs in one: it listens to the proxy."""
+    return {"CROQUIS_HOST": "0.0.0.0"} if "SPACE_ID" in os.environ else {}
+
+
+def serve(studio: Studio, settings: Settings) -> int:
+    """Serve the page in a thread of its own, draw until a signal ends it; the exit status."""
+    import uvicorn
+
+    from api.server import build_server
+
+    config = uvicorn.Config(
+        build_server(studio),
+        settings.host,
+        settings.port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    server = uvicorn.Server(config)
+    serving = threading.Thread(target=server.run, name="croquis-server")
+    stop_on_signals(server)
+    serving.start()
+    try:
+        return draw(studio, settings, server, serving)
+    finally:
+        server.should_exit = True
+        serving.join()
+        studio.close()
+
+
+def stop_on_signals(server: uvicorn.Server) -> None:
+    """Let Ctrl+C and a container's SIGTERM close the studio in order: what runs is queued again."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+
+def draw(
+    studio: Studio, settings: Settings, server: uvicorn.Server, serving: threading.Thread
+) -> int:
+    """Start the engine once the page is out, and close it when the server has ended."""
+    while serving.is_alive() and not server.started:
+        time.sleep(0.02)
+    if not server.started:
+        return 2  # uvicorn has said why: the port is taken
+    port = server.servers[0].sockets[0].getsockname()[1]
+    log.info("Croquis is at http://%s:%d", settings.host, port)
+    time.sleep(FIRST_PAGE_S)
+    try:
+        engine = start_engine(studio, settings)
+    except CroquisError as exc:
+        log.error("Croquis cannot draw. %s", exc)
+        return 2
+    while serving.is_alive():
+        serving.join(1.0)
+    engine.close()
+    return 0
+
+
+def start_engine(studio: Studio, settings: Settings) -> Engine:
+    """Import torch, which takes seconds, load the default model and take jobs."""
+    from pipelines.device import pick_budget, pick_device
+    from pipelines.engine import Engine
+    from pipelines.loader import Loader
+    from pipelines.manager import PipelineManager
+
+    manager = PipelineManager(
+        studio.catalogue,
+        Loader(settings),
+        pick_budget(pick_device(settings), settings),
+        on_state=studio.set_model_state,
+    )
+    engine = Engine(studio, manager, settings)
+    engine.start()
+    engine.warm(settings.model)
+    return engine
+
+
+if __name__ == "__main__":
+    sys.exit(main())

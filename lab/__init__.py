@@ -1,0 +1,1 @@
+"""How the built-in model is made and how quality and speed are measured."""

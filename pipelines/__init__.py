@@ -1,0 +1,1 @@
+"""torch and diffusers: loading, caching and running pipelines."""

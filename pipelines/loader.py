@@ -1,0 +1,237 @@
+"""The only place that loads a checkpoint: from a local folder, or from the Hub.
+
+Only safetensors are read and no remote code is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pipelines import hub
+from pipelines.device import is_out_of_memory, pick_device, pick_dtype
+from pipelines.previews import PreviewMap, fit_preview
+from studio.errors import ModelUnavailable, OutOfMemory
+from studio.recipes import LOCAL
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+    from studio.catalogue import ModelSpec
+    from studio.settings import Settings
+
+PICKLE_SUFFIXES = {".bin", ".ckpt", ".pt", ".pth"}
+
+_ONE_LOAD = threading.Lock()
+"""While a model loads, accelerate and transformers patch torch for the whole process: a second
+load beside it, and any module built meanwhile, would be left without weights."""
+
+OnMessage = Callable[[str], None]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The files of a model, found on this machine."""
+
+    spec: ModelSpec
+    folder: Path
+    revision: str
+    """"<repository>@<commit>" of the Hub, or "local@<hash of the weights>" of a folder."""
+    variant: str | None
+    nbytes: int
+    """Bytes that the weights will take when loaded."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model in memory. Its pipeline is never called: `drawing` builds a shell for each call."""
+
+    spec: ModelSpec
+    pipeline: DiffusionPipeline
+    scheduler_config: Mapping[str, Any]
+    """The checkpoint's ORIGINAL config, which every scheduler is built from."""
+    revision: str
+    nbytes: int
+    """Bytes of its parameters and buffers."""
+    preview_map: PreviewMap
+
+
+class Loader:
+    """Finds and loads checkpoints for one device and dtype."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.device = pick_device(settings)
+        self.dtype = pick_dtype(self.device, settings)
+        self._settings = settings
+        _silence()
+
+    def find(self, spec: ModelSpec, on_message: OnMessage) -> Checkpoint:
+        """Find the checkpoint's files, and download them if they are not here.
+
+        Raises:
+            ModelUnavailable: no folder and no source has it, or only in pickle files.
+        """
+        local = spec.local_path(self._settings)
+        if local is not None:
+            folder, revision = local, None
+        else:
+            folder, revision = hub.fetch(spec, self._settings, on_message)
+        _check_folder(spec, folder)
+        weights = hub.weight_files(folder, spec.variant)
+        variant = spec.variant if weights else None
+        weights = weights or hub.weight_files(folder, None)
+        with _damage_reported(spec, folder):
+            return Checkpoint(
+                spec=spec,
+                folder=folder,
+                revision=_revision(revision, weights, spec.lora_file),
+                variant=variant,
+                nbytes=sum(_count_elements(path) for path in weights) * self.dtype.itemsize,
+            )
+
+    def load(self, checkpoint: Checkpoint) -> LoadedModel:
+        """Load a checkpoint from its folder to the device.
+
+        Raises:
+            ModelUnavailable: files are missing or damaged.
+            OutOfMemory: the device cannot hold it.
+        """
+        spec = checkpoint.spec
+        pipeline_class = getattr(importlib.import_module("diffusers"), spec.pipeline_class)
+        with _ONE_LOAD, _damage_reported(spec, checkpoint.folder):
+            pipeline = pipeline_class.from_pretrained(
+                checkpoint.folder,
+                dtype=self.dtype,
+                variant=checkpoint.variant,
+                use_safetensors=True,
+                local_files_only=True,
+            ).to(self.device)
+            if spec.lora_file is not None:
+                _fuse_lora(pipeline, spec.lora_file)
+        return LoadedModel(
+            spec=spec,
+            pipeline=pipeline,
+            scheduler_config=dict(pipeline.scheduler.config),
+            revision=checkpoint.revision,
+            nbytes=_count_bytes(pipeline),
+            preview_map=fit_preview(pipeline.vae),
+        )
+
+
+def _silence() -> None:
+    """Keep what the libraries would print for every picture out of the log."""
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+
+
+def _count_elements(weights: Path) -> int:
+    """Count the numbers in a safetensors file from its header."""
+    from safetensors import safe_open
+
+    with safe_open(weights, framework="pt") as tensors:
+        slices = (tensors.get_slice(name) for name in tensors.keys())  # noqa: SIM118
+        return sum(torch.Size(piece.get_shape()).numel() for piece in slices)
+
+
+def _count_bytes(pipeline: DiffusionPipeline) -> int:
+    modules = (part for part in pipeline.components.values() if isinstance(part, torch.nn.Module))
+    return sum(
+        tensor.nbytes for module in modules for tensor in (*module.parameters(), *module.buffers())
+    )
+
+
+def _fuse_lora(pipeline: DiffusionPipeline, weights: Path) -> None:
+    """Add a LoRA to the modules' own weights for good; nothing of its layers is left behind.
+
+    Raises:
+        ValueError: not all of it fits this model, which diffusers would only log.
+    """
+    from safetensors import safe_open
+
+    pipeline.load_lora_weights(
+        weights.parent, weight_name=weights.name, use_safetensors=True, local_files_only=True
+    )
+    parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    fitted = sum("lora_" in name for part in parts for name, _ in part.named_parameters())
+    with safe_open(weights, framework="pt") as tensors:
+        wanted = sum(not name.endswith(".alpha") for name in tensors.keys())  # noqa: SIM118
+    if fitted != wanted:
+        raise ValueError(f"{wanted - fitted} of {wanted} tensors of the LoRA have no place")
+    pipeline.fuse_lora()
+    pipeline.unload_lora_weights()
+
+
+def _revision(commit: str | None, weights: list[Path], lora: Path | None) -> str:
+    """Name what a picture is drawn with: the Hub's commit or the files' hash, and the LoRA's."""
+    if commit is None:
+        return f"{LOCAL}@{_short_hash([*weights, lora] if lora else weights)}"
+    return f"{commit}+{_short_hash([lora])}" if lora else commit
+
+
+def _short_hash(weights: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in weights:
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()[:12]
+
+
+def _check_folder(spec: ModelSpec, folder: Path) -> None:
+    """Refuse a folder that holds no checkpoint, or one that only pickle could read."""
+    if not folder.is_dir():
+        raise ModelUnavailable(
+            f"{spec.title} is set to be loaded from the folder “{folder.name}”, which does not "
+            f"exist. Correct `CROQUIS_MODEL_PATHS`."
+        )
+    if not (folder / "model_index.json").is_file():
+        raise ModelUnavailable(
+            f"{spec.title}: the folder “{folder.name}” holds no checkpoint in diffusers' layout, "
+            f"which has a file `model_index.json`."
+        )
+    for part in folder.iterdir():
+        if any(part.glob("*.safetensors")):
+            continue
+        if any(path.suffix in PICKLE_SUFFIXES for path in part.glob("*")):
+            raise ModelUnavailable(
+                f"{spec.title}: “{folder.name}/{part.name}” holds only pickle weights, which can "
+                f"run code when they are opened. Croquis loads safetensors only: get those files "
+                f"of the checkpoint, or convert these."
+            )
+
+
+@contextmanager
+def _damage_reported(spec: ModelSpec, folder: Path) -> Iterator[None]:
+    """Say in plain words what the libraries raise about the files of a checkpoint."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as exc:
+        if is_out_of_memory(exc):
+            raise OutOfMemory(
+                f"{spec.title} does not fit into the memory of this machine. Choose a smaller "
+                f"model, or lower `CROQUIS_MEMORY_BUDGET_GB` so that others make room."
+            ) from exc
+        log.warning("Could not load %s from %s", spec.key, folder, exc_info=True)
+        lora = spec.lora_file
+        places = f"“{folder.name}”" + (f" or “{lora.parent.name}”" if lora else "")
+        raise ModelUnavailable(
+            f"{spec.title} could not be loaded: files in its folder {places} are missing or "
+            f"damaged."
+        ) from exc

@@ -1,0 +1,1 @@
+"""The application itself, free of torch and of Gradio."""

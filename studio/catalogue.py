@@ -1,0 +1,292 @@
+"""The models and schedulers that Croquis knows: two TOML files read into frozen tables."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Literal
+
+from studio.errors import InvalidRequest, UnknownModel, UnknownScheduler
+from studio.request import TILINGS, GenerationRequest
+from studio.settings import ROOT, Settings
+from studio.tables import build_row
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+MODELS_TOML = ROOT / "assets" / "models.toml"
+LORA_FILE = "pytorch_lora_weights.safetensors"
+SCHEDULERS_TOML = ROOT / "assets" / "schedulers.toml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """What a model draws best with; a request starts from these."""
+
+    scheduler: str
+    num_inference_steps: int
+    guidance_scale: float
+    width: int
+    height: int
+    upscale: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """One table of assets/models.toml."""
+
+    key: str
+    title: str
+    summary: str
+    """What it is good at, in one line."""
+    sources: tuple[str, ...]
+    """Hub repositories or folders of this repository, best first.
+
+    "owner/name@commit" is a Hub repository at that commit, "owner/name" at its newest.
+    """
+    pipeline_class: str
+    """diffusers' class that draws with it."""
+    licence: str
+    licence_url: str
+    commercial_use: str
+    """"yes", "no" or "conditional"."""
+    lora: str | None = None
+    """Folder of this repository with a LoRA in diffusers' format, which is fused into the weights
+    when they are loaded: a variant of another model without a second checkpoint."""
+    variant: str | None = None
+    """Weight files to prefer, such as "fp16"."""
+    download_gb: float
+    memory_gb: float
+    """Memory that the loaded weights take, about."""
+    schedulers: tuple[str, ...]
+    """Keys of assets/schedulers.toml that work with it."""
+    multiple_of: int
+    min_side: int
+    max_side: int
+    """Limits of width and height in px, as drawn (before upscaling)."""
+    max_images: int
+    upscale_choices: tuple[int, ...]
+    tiling_choices: tuple[str, ...] = ("none",)
+    """What of `studio.request.TILINGS` it can do; U-Nets can do all, transformers none."""
+    defaults: Defaults
+
+    @property
+    def lora_file(self) -> Path | None:
+        """The weights of `lora`; safetensors, under diffusers' own name."""
+        return ROOT / self.lora / LORA_FILE if self.lora else None
+
+    def local_path(self, settings: Settings) -> Path | None:
+        """The folder to load from: the host's own, or a source inside this repository."""
+        if self.key in settings.model_paths:
+            return settings.model_paths[self.key]
+        folders = (ROOT / source for source in self.sources)
+        return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def split_source(source: str) -> tuple[str, str | None]:
+    """The Hub repository of a source, and the commit that it is pinned to."""
+    repository, _, commit = source.partition("@")
+    return repository, commit or None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerSpec:
+    """One table of assets/schedulers.toml."""
+
+    key: str
+    label: str
+    class_name: str
+    """diffusers' class."""
+    a1111: str
+    """Name of the sampler in AUTOMATIC1111's text."""
+    a1111_schedule: str | None = None
+    """Its schedule type there, such as "Karras"."""
+    requires: str | None = None
+    """Python package that the class needs besides diffusers."""
+    calls_per_step: int = 1
+    """How often it calls the model for each step asked for; 2 for methods of second order."""
+    overrides: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    """Config values that differ from the checkpoint's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Availability:
+    """Where a model stands, for the page."""
+
+    state: Literal["loaded", "loading", "ready", "local", "download", "missing"]
+    label: str
+
+
+class Catalogue:
+    """Look-ups in the two tables, and the rules that depend on the model."""
+
+    def __init__(
+        self,
+        models: Mapping[str, ModelSpec],
+        schedulers: Mapping[str, SchedulerSpec],
+        settings: Settings,
+    ) -> None:
+        self.models = dict(models)
+        self.schedulers = dict(schedulers)
+        self._settings = settings
+
+    @classmethod
+    def load(cls, models_toml: Path, schedulers_toml: Path, settings: Settings) -> Catalogue:
+        """Read both files; leave out schedulers whose package is not installed.
+
+        Raises:
+            InvalidRequest: a table lacks a field, has one too many or of the wrong type.
+        """
+        known = {key: _scheduler(key, table) for key, table in _read_toml(schedulers_toml)}
+        models = {key: _model(key, table, known) for key, table in _read_toml(models_toml)}
+        for key in (settings.model, *settings.model_paths):
+            if key not in models:
+                raise UnknownModel(f"The settings name the model {key!r}. {_choices(models)}")
+        return cls(models, {k: s for k, s in known.items() if _installed(s)}, settings)
+
+    def get_model(self, key: str) -> ModelSpec:
+        """Look a model up; raises UnknownModel with the known keys."""
+        if not isinstance(key, str) or key not in self.models:
+            raise UnknownModel(f"There is no model {str(key)[:80]!r}. {_choices(self.models)}")
+        return self.models[key]
+
+    def get_scheduler(self, key: str) -> SchedulerSpec:
+        """Look a scheduler up; raises UnknownScheduler with the known keys."""
+        if not isinstance(key, str) or key not in self.schedulers:
+            raise UnknownScheduler(
+                f"There is no scheduler {str(key)[:80]!r}. {_choices(self.schedulers)}"
+            )
+        return self.schedulers[key]
+
+    def schedulers_of(self, model_key: str) -> dict[str, SchedulerSpec]:
+        """The schedulers that work with a model here, in the model's order."""
+        usable = self.get_model(model_key).schedulers
+        return {key: self.schedulers[key] for key in usable if key in self.schedulers}
+
+    def default_request(self, model_key: str, prompt: str) -> GenerationRequest:
+        """A request with the model's own defaults."""
+        defaults = self.get_model(model_key).defaults
+        values = {spec.name: getattr(defaults, spec.name) for spec in fields(defaults)}
+        return GenerationRequest(prompt=prompt, model=model_key, **values)
+
+    def check(self, request: GenerationRequest) -> None:
+        """Hold a request against its model's limits.
+
+        Raises:
+            InvalidRequest: a size, a number of images, an enlargement or a tiling is outside them.
+            UnknownModel, UnknownScheduler: no such key, or the two do not go together.
+        """
+        spec = self.get_model(request.model)
+        self.get_scheduler(request.scheduler)
+        if request.scheduler not in spec.schedulers:
+            raise UnknownScheduler(
+                f"{spec.title} does not work with {request.scheduler!r}. "
+                f"{_choices(self.schedulers_of(spec.key))}"
+            )
+        for name in ("width", "height"):
+            _check_side(spec, name, getattr(request, name))
+        if request.num_images > spec.max_images:
+            raise InvalidRequest(
+                f"`num_images` must be at most {spec.max_images} for {spec.title}, "
+                f"got {request.num_images}."
+            )
+        if request.upscale not in spec.upscale_choices:
+            choices = " or ".join(map(str, spec.upscale_choices))
+            raise InvalidRequest(
+                f"`upscale` must be {choices} for {spec.title}, got {request.upscale}."
+            )
+        if request.tiling not in spec.tiling_choices:
+            raise InvalidRequest(f"`tiling` must be none for {spec.title}, got {request.tiling}.")
+
+    def availability(self, key: str, states: Mapping[str, str] | None = None) -> Availability:
+        """Where a model stands. `states` is what the engine last reported of each model."""
+        spec = self.get_model(key)
+        reported = (states or {}).get(key)
+        if reported == "loaded":
+            return Availability(state="loaded", label="ready")
+        if reported == "loading":
+            return Availability(state="loading", label="loading")
+        if spec.lora_file is not None and not spec.lora_file.is_file():
+            return Availability(state="missing", label="files are missing")
+        folder = spec.local_path(self._settings)
+        if folder is not None:
+            return _local_availability(folder)
+        if _downloaded(spec):
+            return Availability(state="local", label="on disk")
+        if not spec.download_gb:
+            return Availability(state="missing", label="files are missing")
+        return Availability(state="download", label=f"download {spec.download_gb:g} GB")
+
+
+def _local_availability(folder: Path) -> Availability:
+    if not (folder / "model_index.json").is_file():
+        return Availability(state="missing", label="files are missing")
+    if folder.is_relative_to(ROOT):
+        return Availability(state="ready", label="ready")
+    return Availability(state="local", label="on disk")
+
+
+def _downloaded(spec: ModelSpec) -> bool:
+    """Whether the Hub's cache holds the denoiser's weights, the largest file of a model."""
+    from huggingface_hub import try_to_load_from_cache
+
+    variant = f".{spec.variant}" if spec.variant else ""
+    weights = f"unet/diffusion_pytorch_model{variant}.safetensors"
+    return any(
+        isinstance(try_to_load_from_cache(repository, weights, revision=commit), str)
+        for repository, commit in map(split_source, spec.sources)
+        if repository.count("/") == 1
+    )
+
+
+def _check_side(spec: ModelSpec, name: str, value: int) -> None:
+    if not spec.min_side <= value <= spec.max_side or value % spec.multiple_of:
+        raise InvalidRequest(
+            f"`{name}` must be a multiple of {spec.multiple_of} between {spec.min_side} and "
+            f"{spec.max_side} for {spec.title}, got {value}."
+        )
+
+
+def _choices(table: Mapping[str, object]) -> str:
+    return f"Choose one of: {', '.join(table)}."
+
+
+def _installed(spec: SchedulerSpec) -> bool:
+    return spec.requires is None or importlib.util.find_spec(spec.requires) is not None
+
+
+def _read_toml(path: Path) -> list[tuple[str, Mapping[str, object]]]:
+    """Keys and tables of one file, in its order."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as exc:
+        raise InvalidRequest(f"{path.name} is not valid TOML: {exc}") from exc
+    for key, table in content.items():
+        if not isinstance(table, dict):
+            raise InvalidRequest(f"{path.name}: `{key}` must be a table, got {table!r}.")
+    return list(content.items())
+
+
+def _scheduler(key: str, table: Mapping[str, object]) -> SchedulerSpec:
+    renamed = {"class_name" if name == "class" else name: value for name, value in table.items()}
+    return build_row(SchedulerSpec, f"[{key}] of schedulers.toml", {**renamed, "key": key})
+
+
+def _model(key: str, table: Mapping[str, object], known: Mapping[str, SchedulerSpec]) -> ModelSpec:
+    place = f"[{key}] of models.toml"
+    defaults = table.get("defaults")
+    if not isinstance(defaults, dict):
+        raise InvalidRequest(f"{place} lacks the table `defaults`.")
+    made = build_row(Defaults, f"[{key}.defaults] of models.toml", defaults)
+    spec = build_row(ModelSpec, place, {**table, "key": key, "defaults": made})
+    for scheduler in (*spec.schedulers, made.scheduler):
+        if scheduler not in known or scheduler not in spec.schedulers:
+            raise UnknownScheduler(f"{place}: `schedulers` and {scheduler!r} do not agree.")
+    if unknown := set(spec.tiling_choices) - set(TILINGS):
+        raise InvalidRequest(f"{place}: `tiling_choices` has {unknown.pop()!r}, no tiling.")
+    return spec

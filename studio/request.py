@@ -1,0 +1,124 @@
+"""What a visitor asks for: one frozen, validated request."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from reprlib import repr as shortened
+from typing import Any
+
+from studio.errors import InvalidRequest
+
+MAX_PROMPT_CHARACTERS = 10_000
+MAX_SEED = 2**32 - 1
+RANDOM_SEED = -1
+MAX_KEPT_SIDE = 4096
+"""Width and height in px of the largest picture that is kept, enlarged or not."""
+TILINGS = ("none", "x", "y", "both")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """One order for `num_images` pictures.
+
+    Raises:
+        InvalidRequest: a value breaks its rule. Rules that depend on the model (its sizes,
+            its schedulers) are checked by `Catalogue.check`, when the request is submitted.
+    """
+
+    prompt: str
+    """What to draw; 1 to 10,000 characters."""
+    negative_prompt: str = ""
+    """What to keep out; "" is none."""
+    model: str
+    """Key of a table in assets/models.toml."""
+    scheduler: str
+    """Key of a table in assets/schedulers.toml."""
+    num_inference_steps: int
+    """Denoising steps, 1 to 200."""
+    guidance_scale: float
+    """How closely to follow the prompt, 1 to 30; 1 is off (diffusers' convention)."""
+    width: int
+    """Drawn width in px, a multiple of 8."""
+    height: int
+    """Drawn height in px, a multiple of 8."""
+    seed: int = RANDOM_SEED
+    """0 to 2^32 - 1; -1 draws one at random. Picture i of a request uses `seed + i`."""
+    num_images: int = 1
+    """Pictures per request, 1 to 16."""
+    upscale: int = 1
+    """Enlargement after drawing: 1 (none) or 4. The kept picture is `upscale` times as wide."""
+    tiling: str = "none"
+    """Edges that continue at the opposite one, so that the picture repeats without a seam: "x"
+    left and right, "y" top and bottom, "both", or "none"."""
+
+    def __post_init__(self) -> None:
+        _check_text("prompt", self.prompt)
+        _check_text("negative_prompt", self.negative_prompt)
+        if not self.prompt.strip():
+            raise InvalidRequest("The prompt is empty: write what you want to see.")
+        _check_whole("num_inference_steps", self.num_inference_steps, 1, 200)
+        _check_number("guidance_scale", self.guidance_scale, 1.0, 30.0)
+        _check_side("width", self.width)
+        _check_side("height", self.height)
+        _check_whole("seed", self.seed, RANDOM_SEED, MAX_SEED)
+        _check_whole("num_images", self.num_images, 1, 16)
+        if type(self.upscale) is not int or self.upscale not in (1, 4):
+            raise InvalidRequest(f"`upscale` must be 1 or 4, got {shortened(self.upscale)}.")
+        check_kept_size(self.width * self.upscale, self.height * self.upscale)
+        if self.tiling not in TILINGS:
+            raise InvalidRequest(
+                f"`tiling` must be one of {', '.join(TILINGS)}, got {shortened(self.tiling)}."
+            )
+
+    def with_seed(self, seed: int) -> GenerationRequest:
+        """The same request with another seed."""
+        return replace(self, seed=seed)
+
+    def to_json(self) -> dict[str, Any]:
+        """The request as plain values; `GenerationRequest(**value)` is its inverse."""
+        return asdict(self)
+
+
+def check_kept_size(width: int, height: int) -> None:
+    """Refuse an enlarged picture (px) that is too large; raises InvalidRequest."""
+    if max(width, height) > MAX_KEPT_SIDE:
+        raise InvalidRequest(
+            f"`upscale` would make {width} x {height} px; a picture has at most {MAX_KEPT_SIDE} "
+            "px a side."
+        )
+
+
+def _check_text(name: str, text: object) -> None:
+    if not isinstance(text, str):
+        raise InvalidRequest(f"`{name}` must be text, got {type(text).__name__}.")
+    if len(text) > MAX_PROMPT_CHARACTERS:
+        raise InvalidRequest(
+            f"`{name}` must have at most {MAX_PROMPT_CHARACTERS:,} characters, got {len(text):,}."
+        )
+    if "\x00" in text:
+        raise InvalidRequest(f"`{name}` holds a null character: remove it and try again.")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as exc:
+        raise InvalidRequest(f"`{name}` holds half a character: type it again.") from exc
+
+
+def _check_whole(name: str, value: object, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InvalidRequest(
+            f"`{name}` must be a whole number between {low} and {high}, got {shortened(value)}."
+        )
+
+
+def _check_number(name: str, value: object, low: float, high: float) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high:  # type: ignore[operator]
+        raise InvalidRequest(
+            f"`{name}` must be between {low:g} and {high:g}, got {shortened(value)}."
+        )
+
+
+def _check_side(name: str, value: object) -> None:
+    _check_whole(name, value, 64, 2048)
+    if isinstance(value, int) and value % 8:
+        raise InvalidRequest(f"`{name}` must be a multiple of 8 between 64 and 2048, got {value}.")

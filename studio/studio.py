@@ -1,0 +1,295 @@
+"""The facade: all that the page, the API and the engine ask of the studio."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from studio.catalogue import Availability, Catalogue
+from studio.database import Database
+from studio.dispatcher import Dispatcher
+from studio.errors import InvalidRequest, NotFound
+from studio.estimates import Estimates
+from studio.folder import Folder
+from studio.job_store import JobStore
+from studio.jobs import Enlargement, Job, JobState
+from studio.keeper import Keeper
+from studio.library import Library
+from studio.pictures import Picture
+from studio.progress import Progress, ProgressBoard, progress_of
+from studio.readback import ReadRecipe, read_recipe
+from studio.recipes import drawn_recipe
+from studio.request import MAX_SEED, RANDOM_SEED, GenerationRequest
+from studio.settings import Settings
+
+ModelState = Literal["loading", "loaded", "unloaded"]
+
+_OWNER = re.compile(r"[0-9A-Za-z_-]{1,64}")
+"""It names a folder, so it must be no path."""
+
+
+class Studio:
+    """Jobs and pictures of all visitors. Thread-safe; call `start` before anything else.
+
+    Visitors are told apart by `owner`, a string of at most 64 letters, digits, - and _. What
+    belongs to another owner is NotFound, as if it did not exist.
+    """
+
+    def __init__(self, settings: Settings, catalogue: Catalogue) -> None:
+        self.settings = settings
+        self.catalogue = catalogue
+        self._folder = Folder(settings.data_dir)
+        self._database = Database(settings.database_url or self._folder.database_url)
+        self._store = JobStore(self._database)
+        self._library = Library(self._database, self._folder.pictures)
+        self._board = ProgressBoard()
+        self._estimates = Estimates(self._database, catalogue.schedulers)
+        self._dispatcher = Dispatcher(settings, self._store, self._board, self._estimates)
+        self._keeper = Keeper(self._library, self._dispatcher, self._estimates)
+        self._model_states: dict[str, ModelState] = {}
+
+    def start(self) -> None:
+        """Recover from the last end, whatever it was, and begin to accept jobs.
+
+        Raises:
+            StorageFailed: the data folder cannot be used, or another server uses it.
+        """
+        self._folder.lock()
+        self._library.sweep([job for job, _ in self._store.interrupted() if job.started_at])
+        self._estimates.load()
+        self._dispatcher.recover()
+        self._keeper.start()
+
+    def close(self) -> None:
+        """Keep what was drawn, then let go of threads and files. Close the engine before."""
+        self._dispatcher.close()
+        self._keeper.close()
+        self._dispatcher.release()
+        self._database.close()
+        self._folder.release()
+
+    # The visitor's side
+
+    def default_request(self, model: str, prompt: str) -> GenerationRequest:
+        """A request with the defaults of the model."""
+        return self.catalogue.default_request(model, prompt)
+
+    def submit(self, request: GenerationRequest, owner: str) -> Job:
+        """Accept a request; the job is on disk when this returns.
+
+        Raises:
+            InvalidRequest: the model cannot do it (see `Catalogue.check`).
+            QueueFull: too many jobs wait; says how many and how long.
+            StorageFailed: the job could not be stored.
+        """
+        if not _OWNER.fullmatch(owner):
+            raise InvalidRequest("`owner` must be 1 to 64 letters, digits, - or _.")
+        self.catalogue.check(request)
+        if request.seed == RANDOM_SEED:
+            request = request.with_seed(secrets.randbelow(MAX_SEED + 1))
+        return self._dispatcher.accept(request, owner)
+
+    def enlarge(self, picture_id: str, owner: str) -> Job:
+        """Accept a kept picture to be enlarged four times, as a job like any other.
+
+        Raises:
+            NotFound: there is no such picture.
+            InvalidRequest: the result would be too large.
+            QueueFull, StorageFailed: as `submit`.
+        """
+        picture = self._library.find(picture_id, owner)
+        wanted = Enlargement(picture_id=picture.id, width=picture.width, height=picture.height)
+        return self._dispatcher.accept(picture.recipe.request, owner, wanted)
+
+    def job(self, job_id: str, owner: str) -> Job:
+        """One job; raises NotFound."""
+        newer = self._dispatcher.in_memory(job_id)
+        job = self._store.find(job_id, owner)
+        if job is None:
+            raise NotFound("There is no such job.")
+        return replace(newer, picture_ids=job.picture_ids) if newer else job
+
+    def jobs(self, owner: str, active_only: bool = False, limit: int | None = 50) -> list[Job]:
+        """Jobs, newest first; a limit of None is all of them."""
+        newer = self._dispatcher.all_in_memory()
+        found = [
+            replace(newer[job.id], picture_ids=job.picture_ids) if job.id in newer else job
+            for job in self._store.newest(owner, active_only, limit)
+        ]
+        return [job for job in found if job.is_active or not active_only]
+
+    def cancel(self, job_id: str, owner: str) -> Job:
+        """Stop a job: at once if it waits, within one step if it runs. Raises NotFound."""
+        self.job(job_id, owner)
+        self._dispatcher.cancel(job_id)
+        return self.job(job_id, owner)
+
+    def retry(self, job_id: str, owner: str) -> Job:
+        """Submit the request of a finished job again, seed included."""
+        job = self.job(job_id, owner)
+        if job.is_active:
+            raise InvalidRequest("This job is not finished yet, so it cannot be tried again.")
+        if job.enlargement is not None:
+            return self.enlarge(job.enlargement.picture_id, owner)
+        return self.submit(job.request, owner)
+
+    def progress(self, job_id: str, owner: str) -> Progress:
+        """How far a job is, finished ones included; raises NotFound."""
+        return self.wait_for_change(job_id, owner, after_version=-1, timeout_s=0)
+
+    def wait_for_change(
+        self, job_id: str, owner: str, after_version: int, timeout_s: float
+    ) -> Progress:
+        """Block until a job's progress differs from `after_version`, or time is up.
+
+        A finished job is told at once. Raises NotFound.
+        """
+        live = self._dispatcher.live(job_id)
+        if live is not None and live.owner == owner:
+            progress = self._board.wait_for_change(job_id, after_version, timeout_s)
+            if progress is not None:
+                return replace(progress, eta_s=self._dispatcher.eta_s(progress))
+        return progress_of(self.job(job_id, owner))
+
+    def pictures(self, owner: str, limit: int = 60, offset: int = 0) -> list[Picture]:
+        """Kept pictures, newest first."""
+        return self._library.newest(owner, limit, offset)
+
+    def picture(self, picture_id: str, owner: str) -> Picture:
+        """One kept picture; raises NotFound."""
+        return self._library.find(picture_id, owner)
+
+    def delete_picture(self, picture_id: str, owner: str) -> None:
+        """Hide a picture; `restore_picture` undoes it for a day. Raises NotFound."""
+        self._library.delete(picture_id, owner)
+
+    def restore_picture(self, picture_id: str, owner: str) -> Picture:
+        """Undo `delete_picture`; raises NotFound."""
+        self._library.restore(picture_id, owner)
+        return self._library.find(picture_id, owner)
+
+    def read_settings(self, file: Path | bytes) -> ReadRecipe:
+        """The settings that a PNG of Croquis or of another program carries.
+
+        Raises:
+            InvalidRequest: it is no PNG, or it is too large or broken.
+        """
+        return read_recipe(file, self.catalogue)
+
+    def availability(self, model: str) -> Availability:
+        """Where a model stands: loaded, on disk, to be downloaded."""
+        return self.catalogue.availability(model, self._model_states)
+
+    # The engine's side
+
+    def take(self, timeout_s: float) -> Job | None:
+        """Wait for the next job; None when time is up.
+
+        Raises:
+            StorageFailed: that it was taken could not be stored; it still waits.
+        """
+        job = self._dispatcher.take(timeout_s)
+        if job is not None:
+            self._estimates.begin(job.id, job.work)
+        return job
+
+    def is_cancelled(self, job_id: str) -> bool:
+        """Whether to stop drawing: the visitor said so, or keeping a picture has failed."""
+        return self._dispatcher.is_stopped(job_id)
+
+    def kept_indices(self, job_id: str) -> set[int]:
+        """Pictures that need not be drawn again."""
+        return self._library.kept_indices(job_id)
+
+    def set_model_state(self, model: str, state: ModelState) -> None:
+        """Note whether the engine holds a model, and learn how long loading takes."""
+        self._model_states[model] = state
+        self._estimates.on_model_state(model, state)
+
+    def report_loading(self, job_id: str, message: str) -> None:
+        """Show why the job does not draw yet."""
+        self._estimates.on_loading(job_id)
+        self._publish(job_id, message=message)
+
+    def report_step(
+        self,
+        job_id: str,
+        step: int,
+        total_steps: int,
+        image_index: int,
+        preview: bytes | None,
+        batch: int = 1,
+    ) -> None:
+        """Show a step of the `batch` pictures from `image_index` on.
+
+        A preview of None leaves the last one of this picture standing.
+        """
+        self._estimates.on_step(job_id, step, image_index, batch)
+        self._dispatcher.mark_running(job_id)
+        before = self._board.get(job_id)
+        if preview is None and before is not None and before.image_index == image_index:
+            preview = before.preview
+        self._publish(
+            job_id,
+            step=step,
+            total_steps=total_steps,
+            image_index=image_index,
+            batch=batch,
+            preview=preview,
+            message="",
+        )
+
+    def add_note(self, job_id: str, text: str) -> None:
+        """Leave the visitor a word about the job, such as what was cut from the prompt."""
+        self._dispatcher.add_note(job_id, text)
+
+    def keep(
+        self,
+        job_id: str,
+        index: int,
+        image: Image.Image,
+        revision: str,
+        versions: Mapping[str, str],
+    ) -> None:
+        """Encode and store a picture soon, on another thread; a failure fails the job."""
+        if job := self._dispatcher.live(job_id):
+            recipe = drawn_recipe(self.catalogue, job, index, revision, versions)
+            self._keeper.keep(job, image, recipe)
+
+    def parent(self, job: Job) -> Picture:
+        """The picture that a job enlarges; raises NotFound if it was deleted since."""
+        try:
+            return self._library.find(
+                job.enlargement.picture_id if job.enlargement else "", job.owner
+            )
+        except NotFound as exc:
+            raise NotFound("The picture was deleted before it could be enlarged.") from exc
+
+    def keep_enlarged(self, job_id: str, image: Image.Image) -> None:
+        """Like `keep`, for the one picture of an enlargement; raises NotFound as `parent` does."""
+        if job := self._dispatcher.live(job_id):
+            parent = self.parent(job)
+            self._keeper.keep(job, image, parent.recipe.enlarged_from(parent.id))
+
+    def finish(self, job_id: str) -> None:
+        """All pictures of the job were handed to `keep`."""
+        self._keeper.settle(job_id, JobState.DONE)
+
+    def cancelled(self, job_id: str) -> None:
+        """The engine stopped the job because `is_cancelled`."""
+        self._keeper.settle(job_id, JobState.CANCELLED)
+
+    def fail(self, job_id: str, error: Exception) -> None:
+        """The engine could not do it; what is no CroquisError is a bug and is logged."""
+        self._keeper.fail(job_id, error)
+
+    def _publish(self, job_id: str, **changes: object) -> None:
+        if job := self._dispatcher.live(job_id):
+            before = self._board.get(job_id) or progress_of(job)
+            self._board.publish(replace(before, state=job.state, **changes))  # type: ignore[arg-type]

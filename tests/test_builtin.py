@@ -1,0 +1,74 @@
+"""The built-in model in the pipelines: the promises that need the real weights."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+from PIL import Image
+from tiny_house import RecordingWatcher
+
+from pipelines.drawing import draw
+from pipelines.loader import Loader
+from pipelines.manager import PipelineManager
+from studio.catalogue import MODELS_TOML, SCHEDULERS_TOML, Catalogue
+from studio.settings import ROOT, Settings
+
+FOLDER = ROOT / "assets" / "builtin"
+SETTINGS = Settings(device="cpu", offline=True)
+CATALOGUE = Catalogue.load(MODELS_TOML, SCHEDULERS_TOML, SETTINGS)
+
+pytestmark = pytest.mark.skipif(
+    not (FOLDER / "model_index.json").is_file(),
+    reason="assets/builtin holds no model yet: run `make train`",
+)
+
+
+@pytest.fixture(scope="module")
+def manager() -> PipelineManager:
+    return PipelineManager(CATALOGUE, Loader(SETTINGS), 10**9)
+
+
+def test_its_row_says_what_the_checkpoint_is(manager: PipelineManager) -> None:
+    spec = CATALOGUE.get_model("builtin")
+    with manager.borrow("builtin") as loaded:
+        pipeline = loaded.pipeline
+        side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+        assert spec.defaults.width == spec.defaults.height == side
+        assert spec.multiple_of % pipeline.vae_scale_factor == 0
+        assert loaded.nbytes <= spec.memory_gb * 1e9
+        assert loaded.scheduler_config["prediction_type"] == "v_prediction"
+
+
+def test_plain_diffusers_draws_the_same_pixels(manager: PipelineManager) -> None:
+    request = CATALOGUE.default_request("builtin", "a red house").with_seed(3)
+    plain = StableDiffusionPipeline.from_pretrained(FOLDER)
+    plain.scheduler = EulerDiscreteScheduler.from_config(plain.scheduler.config)
+    expected = plain(
+        request.prompt,
+        num_inference_steps=request.num_inference_steps,
+        guidance_scale=request.guidance_scale,
+        width=request.width,
+        height=request.height,
+        generator=torch.Generator("cpu").manual_seed(3),
+    ).images[0]
+    spec = CATALOGUE.get_scheduler("euler")
+    with manager.borrow("builtin") as loaded:
+        [drawn] = draw(loaded, spec, request, [0], RecordingWatcher())
+    np.testing.assert_array_equal(np.asarray(drawn.image), np.asarray(expected))
+
+
+def test_the_last_preview_looks_like_the_picture(
+    manager: PipelineManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.drawing.PREVIEW_INTERVAL_S", 0.0)
+    request = CATALOGUE.default_request("builtin", "a yellow sun on a blue ground").with_seed(3)
+    watcher = RecordingWatcher()
+    with manager.borrow("builtin") as loaded:
+        [drawn] = draw(loaded, CATALOGUE.get_scheduler("euler"), request, [0], watcher)
+    last = Image.open(io.BytesIO(watcher.previews[-1]))
+    small = [np.asarray(image.resize((16, 16)), float).ravel() for image in (last, drawn.image)]
+    assert np.corrcoef(*small)[0, 1] > 0.8

@@ -1,0 +1,129 @@
+"""The Create page: which event calls what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import gradio as gr
+from gradio.components import Component
+from studio.studio import Studio
+
+from ui.browser import ask_js, wire_browser, wire_restore
+from ui.events import CreateEvents
+from ui.examples import Example
+from ui.form import Values, defaults_of
+from ui.layout import build_layout
+from ui.parts import Parts
+from ui.refusing import Event, refusing
+from ui.showing import Show
+
+Listener = Callable[..., object]
+TriggerMode = Literal["multiple", "always_last"]
+
+
+def build_create(studio: Studio, examples: tuple[Example, ...], blocks: gr.Blocks) -> None:
+    """Build the page inside the Blocks that is open."""
+    parts = build_layout(studio, examples)
+    show = Show(studio, parts, examples)
+    events = CreateEvents(studio, parts, examples, show)
+    fresh = defaults_of(studio.catalogue.get_model(studio.settings.model))
+    wire_browser(parts, fresh)
+    wiring = Wiring(parts, show, fresh)
+    _wire_drawing(parts, events, wiring)
+    _wire_looking(parts, events, wiring)
+    _wire_form(parts, events, wiring)
+    restored = wire_restore(parts, fresh, blocks)
+    # Asked at time 0, before any change: it mends only what the visitor has not touched since.
+    wiring.on(restored.then, events.on_load, asked=parts.asked, saved=parts.saved)
+
+
+class Wiring:
+    """Wires quick events: each may change any part but the fields, which are the visitor's."""
+
+    def __init__(self, parts: Parts, show: Show, fresh: Values) -> None:
+        self._asked = parts.asked
+        self._show = show
+        self._fresh = fresh
+        run = [parts.live, parts.progress, parts.stop, parts.drawn, parts.started]
+        gallery = [parts.sheet, parts.actions, parts.details, parts.strip, parts.view]
+        self._quick: dict[str, Any] = {
+            "queue": False,
+            "show_progress": "hidden",
+            "api_visibility": "private",
+            "outputs": [*run, *gallery, parts.notice, parts.undo, parts.answer],
+        }
+
+    def on(
+        self,
+        listener: Listener,
+        fn: Event,
+        *,
+        trigger_mode: TriggerMode = "always_last",
+        js: str | None = None,
+        **inputs: Component,
+    ) -> None:
+        """Wire an event; of several that come while one is under way, the last one counts.
+
+        Gradio sends that last one with the EventData of the first: an event that reads them must
+        be "multiple".
+        """
+        answer = refusing(fn, self._show)
+        quick = self._quick | {"js": js, "trigger_mode": trigger_mode}
+        listener(answer, inputs_kwargs=inputs, **quick)
+
+    def ask(
+        self,
+        listener: Listener,
+        fn: Event,
+        *,
+        trigger_mode: TriggerMode = "always_last",
+        **inputs: Component,
+    ) -> None:
+        """Wire an event that may fill fields: its answer says when it was asked."""
+        js = ask_js(self._fresh, inputs)
+        self.on(listener, fn, trigger_mode=trigger_mode, js=js, asked=self._asked, **inputs)
+
+
+def _wire_drawing(parts: Parts, events: CreateEvents, wiring: Wiring) -> None:
+    page: dict[str, Any] = {"view": parts.view, **parts.controls.by_field()}
+    # Each click counts, also while the answer to the last one is on its way.
+    wiring.on(parts.create.click, events.on_create, trigger_mode="multiple", **page)
+    for examples in (parts.examples, parts.sheet):
+        wiring.ask(examples.example, events.on_example, trigger_mode="multiple", **page)
+    for listener, fn in (
+        (parts.actions.vary, events.on_vary),
+        (parts.actions.enlarge, events.on_enlarge),
+        (parts.sheet.retry, events.on_retry),
+    ):
+        wiring.on(listener, fn, trigger_mode="multiple", view=parts.view)
+    wiring.on(parts.stop.click, events.on_stop, drawn=parts.drawn, started=parts.started)
+    wiring.on(parts.progress.stop_all, events.on_stop_all)
+    parts.started.change(
+        events.on_watch,
+        inputs=[parts.started],
+        outputs=[parts.live, parts.progress, parts.stop, parts.drawn, parts.ended],
+        concurrency_limit=None,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    wiring.on(parts.ended.change, events.on_ended, ended=parts.ended, view=parts.view)
+
+
+def _wire_looking(parts: Parts, events: CreateEvents, wiring: Wiring) -> None:
+    # One at a time, so that the last one picked is shown last: page.js says which that is.
+    js = "(picked, ...values) => [window.croquisPicked, ...values]"
+    for strip in (parts.strip, parts.sheet):
+        wiring.on(strip.pick, events.on_pick, js=js, picked=parts.asked, view=parts.view)
+    wiring.on(parts.strip.more, events.on_more, view=parts.view)
+    wiring.on(parts.progress.follow, events.on_follow, view=parts.view)
+    wiring.on(parts.actions.delete, events.on_delete, trigger_mode="multiple", view=parts.view)
+
+
+def _wire_form(parts: Parts, events: CreateEvents, wiring: Wiring) -> None:
+    fields = parts.controls.by_field()
+    wiring.ask(parts.controls.model.input, events.on_model, form_model=parts.form_model, **fields)
+    wiring.ask(parts.notice.undo, events.on_undo, undo=parts.undo, view=parts.view)
+    wiring.ask(parts.actions.use, events.on_use, trigger_mode="multiple", **fields)
+    wiring.ask(parts.dropped.upload, events.on_dropped, dropped=parts.dropped, **fields)
+    wiring.ask(parts.last_seed.click, events.on_last_seed)

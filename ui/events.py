@@ -1,0 +1,261 @@
+"""What happens on the Create page: each event of ui/create.py is one method here.
+
+A method returns the parts that change. Nothing is kept between two events but in the page's
+own gr.State: two visitors share this object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+
+import gradio as gr
+from studio.errors import CroquisError, InvalidRequest, NotFound
+from studio.jobs import Job, JobState
+from studio.request import RANDOM_SEED, GenerationRequest
+from studio.studio import Studio
+
+from ui import words
+from ui.examples import Example
+from ui.form import FOLLOWING, Values, fill, follow_model, from_request, restore, to_request
+from ui.parts import Parts, Undo, View, render_notice
+from ui.pictures import PAGE
+from ui.refusing import value_of
+from ui.showing import Show, Updates, stop_button
+from ui.stage import render_live, render_progress
+from ui.visitor import NO_COOKIE, keeping_owner_of, keeps_cookie, owner_of
+from ui.watch import watch
+
+
+class CreateEvents:
+    """The event functions, around the studio and the page's parts."""
+
+    def __init__(
+        self, studio: Studio, parts: Parts, examples: tuple[Example, ...], show: Show
+    ) -> None:
+        self._studio = studio
+        self._parts = parts
+        self._examples = examples
+        self._show = show
+
+    # Coming and going
+
+    def on_load(self, asked: str, saved: object, request: gr.Request) -> Updates:
+        """Bring back what this visitor made and still has running; mend the kept form.
+
+        The browser itself has brought the form back, as it was.
+        """
+        owner = owner_of(request)
+        values = restore(self._studio.catalogue, saved, self._studio.settings.model)
+        kept = saved if isinstance(saved, dict) else {}
+        mended = {name: value for name, value in values.items() if value != kept.get(name)}
+        updates = self._show.form(asked, mended, str(values["model"]))
+        updates |= self._show.newest(owner)
+        active = self._studio.jobs(owner, active_only=True, limit=1)
+        updates[self._parts.started] = active[0].id if active else ""
+        if not keeps_cookie(request):
+            updates |= self._show.refusal(InvalidRequest(NO_COOKIE))
+        return updates
+
+    async def on_watch(self, started: str, request: gr.Request) -> AsyncIterator[Updates]:
+        """Show the visitor's jobs, one after the other, until none is active."""
+        parts = self._parts
+        async for glimpse in watch(self._studio, owner_of(request), str(started)):
+            if glimpse.ended:
+                yield {parts.ended: glimpse.job.id}
+            else:
+                yield {
+                    parts.drawn: glimpse.job.id,
+                    parts.live: render_live(glimpse.progress, glimpse.job.request),
+                    parts.progress: render_progress(glimpse.progress, glimpse.others),
+                    parts.stop: stop_button(enabled=True),
+                }
+
+    def on_ended(self, ended: str, view: View, request: gr.Request) -> Updates:
+        """Put a job's result onto the sheet, unless the visitor looks at something else."""
+        owner = owner_of(request)
+        active = self._studio.jobs(owner, active_only=True, limit=1)
+        updates: Updates = {self._parts.stop: gr.skip()} if active else self._show.idle()
+        try:
+            job = self._studio.job(str(ended), owner)
+        except NotFound:
+            return updates
+        if view.browsing and job.state is not JobState.FAILED:
+            return updates | self._show.strip(owner, view)
+        return updates | self._show.result(owner, job, view)
+
+    # Drawing
+
+    def on_create(self, view: View, request: gr.Request, **values: object) -> Updates:
+        """Submit what the form holds."""
+        return self._submit(request, to_request(values), view)
+
+    def on_example(
+        self, event: gr.EventData, asked: str, view: View, request: gr.Request, **values: object
+    ) -> Updates:
+        """Put an example's prompt into the form and draw it with the example's seed."""
+        example = self._example(value_of(event))
+        taken: Values = {
+            "prompt": example.prompt,
+            "negative_prompt": example.negative_prompt,
+        }
+        wanted = to_request(dict(values) | taken | {"seed": example.seed})
+        updates = self._submit(request, wanted, view)
+        updates |= self._show.answer(asked, taken)
+        typed = values["prompt"]
+        if typed and typed not in {known.prompt for known in self._examples}:
+            updates[self._parts.undo] = Undo(values=dict(values))
+            updates[self._parts.notice] = render_notice("Your prompt was replaced.", undo=True)
+        return updates
+
+    def on_vary(self, event: gr.EventData, view: View, request: gr.Request) -> Updates:
+        """Draw a picture's settings again with a new seed."""
+        recipe = self._studio.picture(value_of(event), owner_of(request)).recipe
+        return self._submit(request, recipe.request.with_seed(RANDOM_SEED), view)
+
+    def on_enlarge(self, event: gr.EventData, view: View, request: gr.Request) -> Updates:
+        """Make a new picture from one, four times as large."""
+        owner = keeping_owner_of(request)
+        return self._started(owner, self._studio.enlarge(value_of(event), owner), view)
+
+    def on_retry(self, event: gr.EventData, view: View, request: gr.Request) -> Updates:
+        """Submit a failed or stopped job again."""
+        owner = keeping_owner_of(request)
+        job = self._studio.retry(value_of(event), owner)
+        return self._started(owner, job, view)
+
+    def on_stop(self, drawn: str, started: str, request: gr.Request) -> Updates:
+        """Stop the job that the page showed; before it showed any, the one submitted last."""
+        owner = owner_of(request)
+        shown = str(drawn) or str(started)
+        active = [job.id for job in self._studio.jobs(owner, active_only=True, limit=None)]
+        if shown in active:
+            self._studio.cancel(shown, owner)
+        # One that has ended meanwhile: what comes after it goes on and can still be stopped.
+        return {self._parts.stop: stop_button(enabled=bool(active) and shown not in active)}
+
+    def on_stop_all(self, request: gr.Request) -> Updates:
+        """Stop every job of this visitor."""
+        owner = owner_of(request)
+        for job in self._studio.jobs(owner, active_only=True, limit=None):
+            self._studio.cancel(job.id, owner)
+        return {self._parts.stop: stop_button(enabled=False)}
+
+    # Looking
+
+    def on_pick(self, picked: str, view: View, request: gr.Request) -> Updates:
+        """Put a picture onto the sheet."""
+        shown = replace(view, picture_id=str(picked), browsing=True)
+        return self._show.look(owner_of(request), shown)
+
+    def on_more(self, view: View, request: gr.Request) -> Updates:
+        """Show older thumbnails too."""
+        grown = replace(view, thumbnails=view.thumbnails + PAGE)
+        return {self._parts.view: grown} | self._show.strip(owner_of(request), grown)
+
+    def on_follow(self, view: View, request: gr.Request) -> Updates:
+        """Let the job that runs have the sheet again."""
+        return self._show.look(owner_of(request), replace(view, browsing=False))
+
+    def on_delete(self, event: gr.EventData, view: View, request: gr.Request) -> Updates:
+        """Delete a picture, show its neighbour, and offer to undo it."""
+        owner, deleted = owner_of(request), value_of(event)
+        shown = [picture.id for picture in self._studio.pictures(owner, view.thumbnails)]
+        self._studio.delete_picture(deleted, owner)
+        place = shown.index(deleted) if deleted in shown else 0
+        left = [picture for picture in shown if picture != deleted]
+        neighbour = left[min(place, len(left) - 1)] if left else None
+        updates = self._show.look(owner, replace(view, picture_id=neighbour))
+        updates[self._parts.undo] = Undo(picture_id=deleted)
+        updates[self._parts.notice] = render_notice("The picture is deleted.", undo=True)
+        return updates
+
+    # The form
+
+    def on_undo(self, asked: str, undo: Undo, view: View, request: gr.Request) -> Updates:
+        """Bring back the deleted picture or the form as it was."""
+        updates: Updates = {self._parts.notice: "", self._parts.undo: Undo()}
+        if undo.values is not None:
+            return updates | self._show.form(asked, undo.values, str(undo.values["model"]))
+        if undo.picture_id is None:
+            raise NotFound("There is nothing left to undo: the server was started again.")
+        owner = owner_of(request)
+        self._studio.restore_picture(undo.picture_id, owner)
+        return updates | self._show.look(owner, replace(view, picture_id=undo.picture_id))
+
+    def on_use(
+        self, event: gr.EventData, asked: str, request: gr.Request, **values: object
+    ) -> Updates:
+        """Copy a picture's settings into the form."""
+        recipe = self._studio.picture(value_of(event), owner_of(request)).recipe
+        filled = fill(self._studio.catalogue, values, from_request(recipe.request))
+        return self._show.filled(asked, values, filled, "The form has this picture's settings.")
+
+    def on_dropped(self, asked: str, dropped: str | None, **values: object) -> Updates:
+        """Fill the form from a PNG's settings, and say what was found; draw nothing."""
+        emptied: Values = {"dropped": None}
+        if not dropped:
+            return self._show.answer(asked, emptied)
+        file = Path(dropped)
+        try:
+            found = self._studio.read_settings(file)
+        except CroquisError as exc:
+            return self._show.refusal(exc) | self._show.answer(asked, emptied)
+        finally:
+            file.unlink(missing_ok=True)
+        sentences = [f"Taken from a picture by {escape(found.dialect)}: {_names(found.fields)}."]
+        if found.unmapped:
+            named = ", ".join(escape(words.shorten(name, 40)) for name in list(found.unmapped)[:12])
+            sentences.append(f"Not understood: {named}.")
+        sentences += [escape(words.plain(warning)) for warning in found.warnings]
+        filled = fill(self._studio.catalogue, values, found.fields) | emptied
+        return self._show.filled(asked, values, filled, " ".join(sentences))
+
+    def on_last_seed(self, asked: str, request: gr.Request) -> Updates:
+        """Put the seed of the newest job into the form."""
+        jobs = self._studio.jobs(owner_of(request), limit=1)
+        if not jobs:
+            return {self._parts.notice: render_notice("No picture was drawn yet.")}
+        return self._show.answer(asked, {"seed": str(jobs[0].request.seed)})
+
+    def on_model(self, asked: str, form_model: str, **values: object) -> Updates:
+        """Let the settings that the visitor has not touched follow the model."""
+        catalogue = self._studio.catalogue
+        old = catalogue.get_model(form_model)
+        new = catalogue.get_model(str(values["model"]))
+        followed = follow_model(catalogue, old, new, values)
+        # Also those that stay: the answer to an earlier choice may have changed them meanwhile.
+        following = {name: followed.values[name] for name in (*FOLLOWING, "width", "height")}
+        updates = self._show.form(asked, following, new.key)
+        # A choice is told twice: Gradio fires once more when its list closes.
+        if new is not old:
+            updates[self._parts.notice] = render_notice(escape(followed.sentence))
+        return updates
+
+    def _submit(self, request: gr.Request, wanted: GenerationRequest, view: View) -> Updates:
+        owner = keeping_owner_of(request)
+        return self._started(owner, self._studio.submit(wanted, owner), view)
+
+    def _example(self, number: str) -> Example:
+        known = {str(place): example for place, example in enumerate(self._examples)}
+        if number not in known:
+            raise NotFound("There is no such example: load this page again.")
+        return known[number]
+
+    def _started(self, owner: str, job: Job, view: View) -> Updates:
+        """The page after a job was accepted."""
+        updates = self._show.look(owner, replace(view, browsing=False))
+        updates |= {
+            self._parts.started: job.id,
+            self._parts.notice: "",
+            self._parts.undo: Undo(),
+            self._parts.stop: stop_button(enabled=True),
+        }
+        return updates
+
+
+def _names(found: object) -> str:
+    names = [words.LABELS[name].lower() for name in found if name in words.LABELS]  # type: ignore[attr-defined]
+    return escape(", ".join(names)) or "nothing"

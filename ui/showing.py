@@ -1,0 +1,133 @@
+"""What a page shows after an event, as the parts that change."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+
+import gradio as gr
+from gradio.components import Component
+from studio.errors import CroquisError, NotFound
+from studio.jobs import Job, JobState
+from studio.studio import Studio
+
+from ui import controls, words
+from ui.examples import Example, render_examples
+from ui.form import Values
+from ui.parts import Parts, Undo, View, render_notice
+from ui.pictures import render_actions, render_details, render_strip
+from ui.stage import (
+    render_empty,
+    render_failed,
+    render_picture,
+    render_several,
+    render_stopped,
+)
+
+Updates = dict[Component, object]
+Fit = dict[str, dict[str, object]]
+"""Properties of controls by the control's name, see `ui.controls.fit`."""
+
+
+class Show:
+    """Turns what the studio knows into updates of one page's parts."""
+
+    def __init__(self, studio: Studio, parts: Parts, examples: tuple[Example, ...]) -> None:
+        self._studio = studio
+        self._parts = parts
+        self._examples = examples
+
+    def look(self, owner: str, view: View) -> Updates:
+        """The sheet, the actions, the recipe and the strip as the view says."""
+        parts, studio = self._parts, self._studio
+        try:
+            picture = studio.picture(view.picture_id, owner) if view.picture_id else None
+            job = studio.job(picture.job_id, owner) if picture else None
+        except NotFound:
+            picture = job = None
+        updates: Updates = {
+            parts.view: view,
+            parts.actions: render_actions(picture),
+            parts.details: render_details(picture, job, studio.catalogue),
+        }
+        if picture is not None:
+            updates[parts.sheet] = render_picture(picture, browsing=view.browsing)
+        else:
+            own = studio.catalogue.get_model(studio.settings.model).defaults
+            pictures = render_examples(self._examples)
+            updates[parts.sheet] = render_empty(own.width, own.height, pictures)
+        return updates | self.strip(owner, view)
+
+    def strip(self, owner: str, view: View) -> Updates:
+        """The thumbnails, as many as the view says."""
+        found = self._studio.pictures(owner, limit=view.thumbnails + 1)
+        shown = found[: view.thumbnails]
+        strip = render_strip(shown, view.picture_id, more=len(found) > view.thumbnails)
+        return {self._parts.strip: strip}
+
+    def result(self, owner: str, job: Job, view: View) -> Updates:
+        """What became of a job: its pictures, or why there are none."""
+        parts = self._parts
+        ids = job.picture_ids
+        if job.state is JobState.DONE and ids:
+            updates = self.look(owner, View(ids[0], thumbnails=view.thumbnails))
+            if len(ids) > 1:
+                found = self._studio.pictures(owner, limit=view.thumbnails)
+                pictures = sorted(
+                    (picture for picture in found if picture.job_id == job.id),
+                    key=lambda picture: picture.index,
+                )
+                if len(pictures) > 1:
+                    updates[parts.sheet] = render_several(pictures)
+            return updates
+        updates = self.look(owner, View(thumbnails=view.thumbnails))
+        if job.state is JobState.FAILED:
+            updates[parts.sheet] = render_failed(job)
+        elif job.state is JobState.CANCELLED:
+            updates[parts.sheet] = render_stopped(job, len(ids))
+        return updates
+
+    def newest(self, owner: str) -> Updates:
+        """The result of the newest job that has one, for a page that was just opened."""
+        ended = [job for job in self._studio.jobs(owner, limit=20) if not job.is_active]
+        newest = next((job for job in ended if job.picture_ids or job.error), None)
+        if newest is not None:
+            return self.result(owner, newest, View())
+        pictures = self._studio.pictures(owner, limit=1)
+        return self.look(owner, View(picture_id=pictures[0].id if pictures else None))
+
+    def idle(self) -> Updates:
+        """Nothing runs."""
+        parts = self._parts
+        stop = stop_button(enabled=False)
+        return {parts.drawn: "", parts.live: "", parts.progress: "", parts.stop: stop}
+
+    def form(self, asked: str, values: Values, model: str) -> Updates:
+        """These values for the form, and every control fitted to the model."""
+        catalogue, availability = self._studio.catalogue, self._studio.availability(model)
+        fit = controls.fit(catalogue, catalogue.get_model(model), availability)
+        return self.answer(asked, values, fit | {"form_model": {"value": model}})
+
+    def answer(self, asked: str, values: Values, fit: Fit | None = None) -> Updates:
+        """What the browser puts into the form, but for what the visitor changed after `asked`."""
+        said = {"asked": asked, "values": values, "fit": fit}
+        return {self._parts.answer: json.dumps(said)}
+
+    def filled(self, asked: str, before: Values, taken: Values, sentence: str) -> Updates:
+        """The form after it was filled from somewhere, with the way back."""
+        updates = self.form(asked, taken, str(taken.get("model", before["model"])))
+        updates[self._parts.undo] = Undo(values=dict(before))
+        updates[self._parts.notice] = render_notice(sentence, undo=True)
+        return updates
+
+    def refusal(self, error: CroquisError) -> Updates:
+        """Why not, beside the form, which stays as it is."""
+        text = words.plain(str(error))
+        if isinstance(error, NotFound):
+            text += " Perhaps it was deleted in another tab: load this page again."
+        return {self._parts.notice: render_notice(escape(text), error=True)}
+
+
+def stop_button(*, enabled: bool) -> gr.Button:
+    """Stop, with something to stop or without."""
+    return gr.Button("Stop", interactive=enabled)
