@@ -27,7 +27,7 @@ PARTS = 4
 """In which a picture is enlarged."""
 WIDE = {"width": 1280, "height": 800}
 NARROW = {"width": 390, "height": 844}
-SLOWEST_MS = 60_000
+SLOWEST_MS = 120_000
 """What a busy machine of two cores may take for one thing on the page."""
 
 
@@ -47,8 +47,15 @@ class ScriptedEngine:
 
     def __post_init__(self) -> None:
         self._closed = threading.Event()
+        self._resting = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
         self._thread.start()
+
+    def pause(self) -> None:
+        """Take no more jobs; returns when none can be on its way any more."""
+        self._resting.clear()
+        self.paused.set()
+        assert self._resting.wait(SLOWEST_MS / 1000)
 
     def close(self) -> None:
         self._closed.set()
@@ -57,6 +64,7 @@ class ScriptedEngine:
     def _loop(self) -> None:
         while not self._closed.is_set():
             if self.paused.is_set():
+                self._resting.set()
                 time.sleep(0.02)
             elif job := self.studio.take(0.1):
                 self._draw(job)

@@ -103,7 +103,7 @@ def test_loading_says_what_and_how_much(site: Site, open_page: OpenPage) -> None
 
 
 def test_queue_shows_the_place_and_takes_more(site: Site, open_page: OpenPage) -> None:
-    site.engine.paused.set()
+    site.engine.pause()
     other = open_page()
     ask(other.page)
     expect(other.page.locator(".numbers")).to_contain_text("Next in line")

@@ -46,6 +46,7 @@ def test_a_stopped_enlargement_can_be_had_after_all(site: Site, open_page: OpenP
     page.click("[data-event=enlarge]")
     expect(page.locator(".numbers")).to_contain_text("1 of 4")
     page.click("#stop")
+    expect(page.locator(".sheet.stopped")).to_be_visible()
     site.engine.hold_at = None
     page.click("text=Enlarge it after all")
     expect(page.locator(PICK)).to_have_count(2)

@@ -138,8 +138,7 @@ def test_hundreds_of_pictures_do_not_hurt(site: Site, open_page: OpenPage) -> No
 def add_pictures(site: Site, owner: str, number: int) -> None:
     """Keep many pictures as an engine would, eight to a job, without waiting for steps."""
     studio = site.studio
-    site.engine.paused.set()
-    time.sleep(0.2)  # the engine's last `take` ends
+    site.engine.pause()
     request = replace(studio.default_request("builtin", "many"), num_images=8)
     for _ in range(number // 8):
         studio.submit(request, owner)
