@@ -1,117 +1,18 @@
-"""The models and schedulers that Croquis knows: two TOML files read into frozen tables."""
+"""The models and schedulers that Croquis knows: look-ups, limits, and where a model stands."""
 
 from __future__ import annotations
 
 import importlib.util
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from studio.catalogue_files import read_models, read_schedulers
 from studio.errors import InvalidRequest, UnknownModel, UnknownScheduler
-from studio.request import TILINGS, GenerationRequest
+from studio.request import GenerationRequest
 from studio.settings import ROOT, Settings
-from studio.tables import build_row
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-MODELS_TOML = ROOT / "assets" / "models.toml"
-LORA_FILE = "pytorch_lora_weights.safetensors"
-SCHEDULERS_TOML = ROOT / "assets" / "schedulers.toml"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Defaults:
-    """What a model draws best with; a request starts from these."""
-
-    scheduler: str
-    num_inference_steps: int
-    guidance_scale: float
-    width: int
-    height: int
-    upscale: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSpec:
-    """One table of assets/models.toml."""
-
-    key: str
-    title: str
-    summary: str
-    """What it is good at, in one line."""
-    sources: tuple[str, ...]
-    """Hub repositories or folders of this repository, best first.
-
-    "owner/name@commit" is a Hub repository at that commit, "owner/name" at its newest.
-    """
-    pipeline_class: str
-    """diffusers' class that draws with it."""
-    licence: str
-    licence_url: str
-    commercial_use: str
-    """"yes", "no" or "conditional"."""
-    lora: str | None = None
-    """Folder of this repository with a LoRA in diffusers' format, which is fused into the weights
-    when they are loaded: a variant of another model without a second checkpoint."""
-    variant: str | None = None
-    """Weight files to prefer, such as "fp16"."""
-    download_gb: float
-    memory_gb: float
-    """Memory that the loaded weights take, about."""
-    schedulers: tuple[str, ...]
-    """Keys of assets/schedulers.toml that work with it."""
-    multiple_of: int
-    min_side: int
-    max_side: int
-    """Limits of width and height in px, as drawn (before upscaling)."""
-    max_images: int
-    upscale_choices: tuple[int, ...]
-    tiling_choices: tuple[str, ...] = ("none",)
-    """What of `studio.request.TILINGS` it can do; U-Nets can do all, transformers none."""
-    defaults: Defaults
-
-    @property
-    def lora_file(self) -> Path | None:
-        """The weights of `lora`; safetensors, under diffusers' own name."""
-        return ROOT / self.lora / LORA_FILE if self.lora else None
-
-    def local_path(self, settings: Settings) -> Path | None:
-        """The folder to load from: the host's own, or a source inside this repository."""
-        if self.key in settings.model_paths:
-            return settings.model_paths[self.key]
-        folders = (ROOT / source for source in self.sources)
-        return next((folder for folder in folders if folder.is_dir()), None)
-
-
-def split_source(source: str) -> tuple[str, str | None]:
-    """The Hub repository of a source, and the commit that it is pinned to."""
-    repository, _, commit = source.partition("@")
-    return repository, commit or None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SchedulerSpec:
-    """One table of assets/schedulers.toml."""
-
-    key: str
-    label: str
-    class_name: str
-    """diffusers' class."""
-    a1111: str
-    """Name of the sampler in AUTOMATIC1111's text."""
-    a1111_schedule: str | None = None
-    """Its schedule type there, such as "Karras"."""
-    requires: str | None = None
-    """Python package that the class needs besides diffusers."""
-    calls_per_step: int = 1
-    """How often it calls the model for each step asked for; 2 for methods of second order."""
-    overrides: Mapping[str, str | int | float | bool] = field(default_factory=dict)
-    """Config values that differ from the checkpoint's own."""
+from studio.specs import ModelSpec, SchedulerSpec, split_source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,8 +43,8 @@ class Catalogue:
         Raises:
             InvalidRequest: a table lacks a field, has one too many or of the wrong type.
         """
-        known = {key: _scheduler(key, table) for key, table in _read_toml(schedulers_toml)}
-        models = {key: _model(key, table, known) for key, table in _read_toml(models_toml)}
+        known = read_schedulers(schedulers_toml)
+        models = read_models(models_toml, known)
         for key in (settings.model, *settings.model_paths):
             if key not in models:
                 raise UnknownModel(f"The settings name the model {key!r}. {_choices(models)}")
@@ -258,35 +159,3 @@ def _choices(table: Mapping[str, object]) -> str:
 
 def _installed(spec: SchedulerSpec) -> bool:
     return spec.requires is None or importlib.util.find_spec(spec.requires) is not None
-
-
-def _read_toml(path: Path) -> list[tuple[str, Mapping[str, object]]]:
-    """Keys and tables of one file, in its order."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as exc:
-        raise InvalidRequest(f"{path.name} is not valid TOML: {exc}") from exc
-    for key, table in content.items():
-        if not isinstance(table, dict):
-            raise InvalidRequest(f"{path.name}: `{key}` must be a table, got {table!r}.")
-    return list(content.items())
-
-
-def _scheduler(key: str, table: Mapping[str, object]) -> SchedulerSpec:
-    renamed = {"class_name" if name == "class" else name: value for name, value in table.items()}
-    return build_row(SchedulerSpec, f"[{key}] of schedulers.toml", {**renamed, "key": key})
-
-
-def _model(key: str, table: Mapping[str, object], known: Mapping[str, SchedulerSpec]) -> ModelSpec:
-    place = f"[{key}] of models.toml"
-    defaults = table.get("defaults")
-    if not isinstance(defaults, dict):
-        raise InvalidRequest(f"{place} lacks the table `defaults`.")
-    made = build_row(Defaults, f"[{key}.defaults] of models.toml", defaults)
-    spec = build_row(ModelSpec, place, {**table, "key": key, "defaults": made})
-    for scheduler in (*spec.schedulers, made.scheduler):
-        if scheduler not in known or scheduler not in spec.schedulers:
-            raise UnknownScheduler(f"{place}: `schedulers` and {scheduler!r} do not agree.")
-    if unknown := set(spec.tiling_choices) - set(TILINGS):
-        raise InvalidRequest(f"{place}: `tiling_choices` has {unknown.pop()!r}, no tiling.")
-    return spec

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from small_studio import make_catalogue, make_request
 
-from studio.catalogue import MODELS_TOML, SCHEDULERS_TOML, Catalogue
+from studio.catalogue import Catalogue
+from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
 from studio.errors import CroquisError, InvalidRequest, UnknownModel, UnknownScheduler
 from studio.settings import ROOT, Settings
+from studio.specs import LORA_FILE
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +111,35 @@ def test_a_mistake_in_the_table_names_table_and_field(
     with pytest.raises(CroquisError, match=told) as caught:
         load_changed(tmp_path, old, new)
     assert "models.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize("folder", ["/etc", "../elsewhere", "assets/../../elsewhere"])
+@pytest.mark.parametrize("field", ["lora", "sources"])
+def test_a_folder_outside_the_repository_is_refused(
+    tmp_path: Path, field: str, folder: str
+) -> None:
+    old = 'sources = ["assets/builtin"]'
+    new = f'{old}\nlora = "{folder}"' if field == "lora" else f'sources = ["{folder}"]'
+    with pytest.raises(
+        InvalidRequest, match=rf"\[builtin\] of models.toml: `{field}` must be"
+    ) as told:
+        load_changed(tmp_path, old, new)
+    assert repr(folder) in str(told.value)
+
+
+def test_a_link_out_of_the_repository_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "repository"
+    root.mkdir()
+    (root / "inside").mkdir()
+    (root / "link").symlink_to(tmp_path)
+    monkeypatch.setattr("studio.catalogue.ROOT", root)
+    old = 'sources = ["assets/builtin"]'
+    kept = load_changed(tmp_path, old, f'{old}\nlora = "inside"').get_model("builtin")
+    assert kept.lora_file == root / "inside" / LORA_FILE
+    with pytest.raises(InvalidRequest, match="`lora` must be inside"):
+        load_changed(tmp_path, old, f'{old}\nlora = "link"')
 
 
 def test_a_scheduler_without_its_package_is_left_out(tmp_path: Path) -> None:
