@@ -11,7 +11,8 @@ import time
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from studio.catalogue import MODELS_TOML, SCHEDULERS_TOML, Catalogue
+from studio.catalogue import Catalogue
+from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
 from studio.errors import CroquisError
 from studio.settings import Settings
 from studio.studio import Studio

@@ -14,9 +14,11 @@ from PIL import Image
 from lab.sheet import contact_sheet
 from pipelines.loader import Loader
 from pipelines.schedulers import build_scheduler
-from studio.catalogue import MODELS_TOML, SCHEDULERS_TOML, Catalogue, ModelSpec
+from studio.catalogue import Catalogue
+from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
 from studio.request import GenerationRequest
 from studio.settings import Settings
+from studio.specs import ModelSpec
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline

@@ -26,7 +26,8 @@ from PIL import Image
 from pipelines.engine import Engine
 from pipelines.loader import Loader
 from pipelines.manager import PipelineManager
-from studio.catalogue import MODELS_TOML, SCHEDULERS_TOML, Catalogue
+from studio.catalogue import Catalogue
+from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
 from studio.jobs import JobState
 from studio.settings import Settings
 from studio.studio import Studio

@@ -18,7 +18,8 @@ from pipelines.loader import Loader
 from pipelines.manager import PipelineManager
 from pipelines.safety import Flaw
 from pipelines.upscale import FACTOR, Upscaler
-from studio.catalogue import MODELS_TOML, SCHEDULERS_TOML, Catalogue
+from studio.catalogue import Catalogue
+from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
 from studio.request import GenerationRequest
 from studio.settings import Settings
 

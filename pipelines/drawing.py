@@ -26,7 +26,7 @@ from studio.request import MAX_SEED, GenerationRequest
 
 if TYPE_CHECKING:
     from pipelines.loader import LoadedModel
-    from studio.catalogue import SchedulerSpec
+    from studio.specs import SchedulerSpec
 
 PREVIEW_INTERVAL_S = 0.2
 

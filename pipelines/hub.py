@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studio.catalogue import LORA_FILE, split_source
 from studio.errors import Cancelled, ModelUnavailable
+from studio.specs import LORA_FILE, split_source
 
 if TYPE_CHECKING:
-    from studio.catalogue import ModelSpec
     from studio.settings import Settings
+    from studio.specs import ModelSpec
 
 CHUNK_BYTES = 2**18
 CONNECT_TIMEOUT_S = 5.0

@@ -26,8 +26,8 @@ from studio.recipes import LOCAL
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-    from studio.catalogue import ModelSpec
     from studio.settings import Settings
+    from studio.specs import ModelSpec
 
 PICKLE_SUFFIXES = {".bin", ".ckpt", ".pt", ".pth"}
 

@@ -16,7 +16,8 @@ from studio.errors import Cancelled
 
 if TYPE_CHECKING:
     from pipelines.loader import LoadedModel, Loader, OnMessage
-    from studio.catalogue import Catalogue, ModelSpec
+    from studio.catalogue import Catalogue
+    from studio.specs import ModelSpec
 
 log = logging.getLogger(__name__)
 

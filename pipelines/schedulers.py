@@ -13,7 +13,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from studio.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from studio.catalogue import SchedulerSpec
+    from studio.specs import SchedulerSpec
 
 OnStep = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from studio.catalogue_files import read_models, read_schedulers
 from studio.errors import InvalidRequest, UnknownModel, UnknownScheduler
-from studio.request import GenerationRequest
+from studio.request import GenerationRequest, check_kept_size
 from studio.settings import ROOT, Settings
 from studio.specs import ModelSpec, SchedulerSpec, split_source
 
@@ -91,6 +91,7 @@ class Catalogue:
             )
         for name in ("width", "height"):
             _check_side(spec, name, getattr(request, name))
+        check_kept_size(request.width * request.upscale, request.height * request.upscale)
         if request.num_images > spec.max_images:
             raise InvalidRequest(
                 f"`num_images` must be at most {spec.max_images} for {spec.title}, "

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 from sqlalchemy import delete, select
 
-from studio.catalogue import SchedulerSpec
 from studio.database import Database, timings_table
 from studio.errors import StorageFailed
 from studio.jobs import ENLARGED_BY, Enlargement, JobState
 from studio.progress import Progress
 from studio.request import GenerationRequest
+from studio.specs import SchedulerSpec
 
 Work = GenerationRequest | Enlargement
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from studio.request import GenerationRequest, check_kept_size
+from studio.request import GenerationRequest
 
 ENLARGED_BY = 4
 """The upscaler's factor."""
@@ -36,19 +36,12 @@ ACTIVE_STATES = frozenset({JobState.QUEUED, JobState.LOADING, JobState.RUNNING})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enlargement:
-    """A kept picture that becomes a new one, four times as wide and as high.
-
-    Raises:
-        InvalidRequest: the new picture would be larger than the largest that is kept.
-    """
+    """A kept picture that becomes a new one, four times as wide and as high."""
 
     picture_id: str
     width: int
     height: int
     """Of the kept picture in px."""
-
-    def __post_init__(self) -> None:
-        check_kept_size(ENLARGED_BY * self.width, ENLARGED_BY * self.height)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,8 @@ class GenerationRequest:
 
     Raises:
         InvalidRequest: a value breaks its rule. Rules that depend on the model (its sizes,
-            its schedulers) are checked by `Catalogue.check`, when the request is submitted.
+            its schedulers) or may change (the largest picture that is kept) are checked by
+            `Catalogue.check` when the request is submitted, so that every kept one can be read.
     """
 
     prompt: str
@@ -64,7 +65,6 @@ class GenerationRequest:
         _check_whole("num_images", self.num_images, 1, 16)
         if type(self.upscale) is not int or self.upscale not in (1, 4):
             raise InvalidRequest(f"`upscale` must be 1 or 4, got {shortened(self.upscale)}.")
-        check_kept_size(self.width * self.upscale, self.height * self.upscale)
         if self.tiling not in TILINGS:
             raise InvalidRequest(
                 f"`tiling` must be one of {', '.join(TILINGS)}, got {shortened(self.tiling)}."

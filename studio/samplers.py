@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from studio.catalogue import SchedulerSpec
+from studio.specs import SchedulerSpec
 
 _SAME = {
     "euler_ancestral": "euler_a",

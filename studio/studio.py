@@ -18,14 +18,14 @@ from studio.errors import InvalidRequest, NotFound
 from studio.estimates import Estimates
 from studio.folder import Folder
 from studio.job_store import JobStore
-from studio.jobs import Enlargement, Job, JobState
+from studio.jobs import ENLARGED_BY, Enlargement, Job, JobState
 from studio.keeper import Keeper
 from studio.library import Library
 from studio.pictures import Picture
 from studio.progress import Progress, ProgressBoard, progress_of
 from studio.readback import ReadRecipe, read_recipe
 from studio.recipes import drawn_recipe
-from studio.request import MAX_SEED, RANDOM_SEED, GenerationRequest
+from studio.request import MAX_SEED, RANDOM_SEED, GenerationRequest, check_kept_size
 from studio.settings import Settings
 
 ModelState = Literal["loading", "loaded", "unloaded"]
@@ -104,6 +104,7 @@ class Studio:
             QueueFull, StorageFailed: as `submit`.
         """
         picture = self._library.find(picture_id, owner)
+        check_kept_size(ENLARGED_BY * picture.width, ENLARGED_BY * picture.height)
         wanted = Enlargement(picture_id=picture.id, width=picture.width, height=picture.height)
         return self._dispatcher.accept(picture.recipe.request, owner, wanted)
 

@@ -16,7 +16,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from api.server import build_server
 from lab.serving import CHROMIUM_FLAGS, find_chromium, free_port
-from studio.catalogue import MODELS_TOML, SCHEDULERS_TOML, Catalogue
+from studio.catalogue import Catalogue
+from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
 from studio.errors import ModelUnavailable
 from studio.jobs import Enlargement, Job
 from studio.settings import Settings

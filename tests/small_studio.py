@@ -16,7 +16,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from studio.catalogue import MODELS_TOML, SCHEDULERS_TOML, Catalogue
+from studio.catalogue import Catalogue
+from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
 from studio.errors import QueueFull
 from studio.jobs import Job
 from studio.request import GenerationRequest

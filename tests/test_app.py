@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import expect
 
 from lab.serving import free_port, wait_for_page
-from studio.catalogue import ROOT
+from studio.settings import ROOT
 from tests.browser import Profiles, chromium, wait_ready
 from tests.page_fixtures import RESULT, ask
 

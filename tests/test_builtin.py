@@ -14,7 +14,8 @@ from tiny_house import RecordingWatcher
 from pipelines.drawing import draw
 from pipelines.loader import Loader
 from pipelines.manager import PipelineManager
-from studio.catalogue import MODELS_TOML, SCHEDULERS_TOML, Catalogue
+from studio.catalogue import Catalogue
+from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
 from studio.settings import ROOT, Settings
 
 FOLDER = ROOT / "assets" / "builtin"

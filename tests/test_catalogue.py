@@ -134,7 +134,8 @@ def test_a_link_out_of_the_repository_is_refused(
     root.mkdir()
     (root / "inside").mkdir()
     (root / "link").symlink_to(tmp_path)
-    monkeypatch.setattr("studio.catalogue.ROOT", root)
+    for module in ("catalogue_files", "specs"):
+        monkeypatch.setattr(f"studio.{module}.ROOT", root)
     old = 'sources = ["assets/builtin"]'
     kept = load_changed(tmp_path, old, f'{old}\nlora = "inside"').get_model("builtin")
     assert kept.lora_file == root / "inside" / LORA_FILE

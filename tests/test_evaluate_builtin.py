@@ -21,8 +21,9 @@ from lab.example import SIZE, Example
 from lab.judge import Judge, Names
 from lab.judge_senses import RELATIONS
 from lab.shelf import Shelf
-from studio.catalogue import LORA_FILE, Catalogue
+from studio.catalogue import Catalogue
 from studio.settings import Settings
+from studio.specs import LORA_FILE
 
 COLOURS = {"red": (214, 38, 40), "blue": (40, 92, 208)}
 

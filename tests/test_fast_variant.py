@@ -16,9 +16,11 @@ from pipelines.drawing import draw
 from pipelines.loader import LoadedModel, Loader
 from pipelines.manager import PipelineManager
 from pipelines.schedulers import build_scheduler
-from studio.catalogue import LORA_FILE, MODELS_TOML, SCHEDULERS_TOML, Catalogue
+from studio.catalogue import Catalogue
+from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
 from studio.errors import ModelUnavailable
 from studio.settings import Settings
+from studio.specs import LORA_FILE
 from ui.controls import help_of
 
 SETTINGS = tiny_settings({"fast": checkpoint("mini")})

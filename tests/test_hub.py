@@ -25,7 +25,8 @@ import json, sys, time
 from dataclasses import replace
 from pathlib import Path
 from pipelines.hub import fetch
-from studio.catalogue import MODELS_TOML, SCHEDULERS_TOML, Catalogue
+from studio.catalogue import Catalogue
+from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
 from studio.errors import CroquisError
 from studio.settings import Settings
 
@@ -48,7 +49,8 @@ from pathlib import Path
 from pipelines.engine import Engine
 from pipelines.loader import Loader
 from pipelines.manager import PipelineManager
-from studio.catalogue import MODELS_TOML, SCHEDULERS_TOML, Catalogue
+from studio.catalogue import Catalogue
+from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
 from studio.settings import Settings
 from studio.studio import Studio
 

@@ -17,11 +17,11 @@ from tiny_house import checkpoint, tiny_catalogue, tiny_settings
 
 from pipelines.hub import size_text, weight_files
 from pipelines.loader import LoadedModel, Loader
-from studio.catalogue import ModelSpec
 from studio.errors import ModelUnavailable
 from studio.infotext import parse_infotext
 from studio.recipes import encode_png
 from studio.settings import Settings
+from studio.specs import ModelSpec
 
 
 def ignore(text: str) -> None:

@@ -11,7 +11,8 @@ from PIL import Image
 
 from api.pictures import build_picture_routes, file_name
 from api.visitor import COOKIE, VisitorMiddleware, owner_of_token
-from studio.catalogue import MODELS_TOML, SCHEDULERS_TOML, Catalogue
+from studio.catalogue import Catalogue
+from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
 from studio.pictures import Picture
 from studio.settings import Settings
 from studio.studio import Studio

@@ -10,7 +10,7 @@ from tiny_house import RecordingWatcher, tiny_catalogue, tiny_manager, tiny_requ
 from pipelines.drawing import draw
 from pipelines.manager import PipelineManager
 from pipelines.schedulers import build_scheduler, count_steps
-from studio.catalogue import SCHEDULERS_TOML, tomllib
+from studio.catalogue_files import SCHEDULERS_TOML, tomllib
 
 KEYS = list(tomllib.loads(SCHEDULERS_TOML.read_text()))
 

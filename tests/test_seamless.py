@@ -19,7 +19,8 @@ from pipelines.loader import LoadedModel, Loader
 from pipelines.manager import PipelineManager
 from pipelines.seamless import AXES, pad, seamless
 from pipelines.upscale import Upscaler
-from studio.catalogue import MODELS_TOML, SCHEDULERS_TOML, Catalogue
+from studio.catalogue import Catalogue
+from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
 from studio.errors import Cancelled
 from studio.request import GenerationRequest
 from studio.settings import Settings

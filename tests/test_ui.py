@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from studio.catalogue import MODELS_TOML, SCHEDULERS_TOML, Catalogue
+from studio.catalogue import Catalogue
+from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
 from studio.errors import InvalidRequest
 from studio.jobs import Enlargement, Job, JobState
 from studio.progress import Progress

@@ -15,7 +15,8 @@ from tiny_checkpoint import save_tiny_checkpoint
 
 from pipelines.loader import Loader
 from pipelines.manager import PipelineManager
-from studio.catalogue import MODELS_TOML, SCHEDULERS_TOML, Catalogue
+from studio.catalogue import Catalogue
+from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
 from studio.request import GenerationRequest
 from studio.settings import Settings
 

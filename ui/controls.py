@@ -8,8 +8,9 @@ from typing import Any
 
 import gradio as gr
 from gradio.components import Component
-from studio.catalogue import Availability, Catalogue, ModelSpec
+from studio.catalogue import Availability, Catalogue
 from studio.request import TILINGS
+from studio.specs import ModelSpec
 
 from ui import sizes, words
 from ui.form import FIELDS

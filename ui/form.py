@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from studio.catalogue import Catalogue, ModelSpec
+from studio.catalogue import Catalogue
 from studio.errors import InvalidRequest
 from studio.request import RANDOM_SEED, GenerationRequest
+from studio.specs import ModelSpec
 
 from ui import sizes, words
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
-from studio.catalogue import Catalogue, ModelSpec
+from studio.catalogue import Catalogue
+from studio.specs import ModelSpec
 from studio.studio import Studio
 
 from ui.clickable import clickable

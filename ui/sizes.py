@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from studio.catalogue import ModelSpec
+from studio.specs import ModelSpec
 
 from ui import words
 
