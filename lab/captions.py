@@ -84,10 +84,16 @@ def dress_up(rng: np.random.Generator, core: str, style: str = "") -> str:
 
 
 def in_style(words: str, core: str) -> str:
-    """Put a core into words for a style; after "a glossy 3D" its own article goes."""
-    if words.startswith("a "):
-        core = core.removeprefix("a ").removeprefix("an ")
-    return words.format(core)
+    """Put a core into words for a style; of "a glossy 3D" and "a fox" one article goes.
+
+    What is several has none: "glossy 3D three zebras" is not said, "three zebras, glossy 3D" is.
+    """
+    if not words.startswith("a "):
+        return words.format(core)
+    for its_own in ("a ", "an "):
+        if core.startswith(its_own):
+            return words.format(core.removeprefix(its_own))
+    return f"{core}, {words.removeprefix('a ').removesuffix(' {}')}"
 
 
 def on_ground(rng: np.random.Generator, colour: str) -> str:

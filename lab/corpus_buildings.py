@@ -12,6 +12,7 @@ from lab.example import Example
 from lab.palette import PASTELS, Rgb, contrasting, jitter, pick_colours, say, shade
 
 CITIES = ("city", "Victorian city")
+ABOVE_CLOUDS = tuple(place for place in PLACES if place.name == "clouds")
 WORDS = {
     "house": ("house", "cottage"),
     "row of Victorian houses": ("row of Victorian houses", "Victorian terrace"),
@@ -47,7 +48,8 @@ def _one_building(rng: np.random.Generator) -> Example:
 
 def _city(rng: np.random.Generator) -> Example:
     victorian, pastel = rng.random() < 0.5, rng.random() < 0.5
-    place = PLACES[rng.integers(len(PLACES))]
+    among = ABOVE_CLOUDS if rng.random() < 0.25 else PLACES
+    place = among[rng.integers(len(among))]
     named = tuple(pick_colours(rng, int(rng.integers(1, 3)))) if not pastel else PASTELS
     canvas = paint_place(rng, place, pastel=pastel)
     skyline(canvas, rng, [jitter(rng, name) for name in named], victorian, place)

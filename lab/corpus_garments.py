@@ -11,6 +11,9 @@ from lab.example import SIZE, Example
 from lab.garment_outlines import GARMENTS, Garment, Outline
 from lab.palette import contrasting, jitter, say
 
+HOME_SHARE = 0.03
+"""How often the dress of the home page's own prompt is drawn."""
+
 
 def draw_garment(rng: np.random.Generator) -> Example:
     """Draw one garment, plain or patterned, on a plain ground that the caption may name."""
@@ -20,6 +23,9 @@ def draw_garment(rng: np.random.Generator) -> Example:
     if white and "white" in colours[:1]:
         ground = "grey"
     pattern = "" if rng.random() < 0.35 else str(rng.choice(list(PATTERNS)))
+    if rng.random() < HOME_SHARE:
+        thing, pattern, colours = "dress", "polka dot", [*rng.permutation(("red", "white"))]
+        ground = ground if ground not in colours else "sky blue"
     image = wear(rng, GARMENTS[thing], pattern, colours, ground)
     named = colours if pattern else colours[:1]
     where, colours_named = (captions.on_ground(rng, say(rng, ground)), (*named, ground))

@@ -103,7 +103,7 @@ def _over(shelf: Shelf, rng: np.random.Generator) -> Example:
 
 
 def _riding(shelf: Shelf, rng: np.random.Generator) -> Example:
-    home = rng.random() < 0.3
+    home = rng.random() < 0.35
     rider = shelf.among(rng, ("astronaut",) if home else RIDERS)
     mount = shelf.among(rng, ("horse",) if home or rng.random() < 0.2 else MOUNTS)
     pair = _pair(shelf, rng, rider, mount, tinting=0.1)
@@ -115,7 +115,7 @@ def _riding(shelf: Shelf, rng: np.random.Generator) -> Example:
     if ground.solid:
         stand(ground.picture, below.picture, (x, foot), side)
     # The mount comes last, over the rider's legs: so one sits on it instead of floating before it.
-    stand(ground.picture, above.picture, (x, foot - tall * 0.62 + 6), 40, shadow=False)
+    stand(ground.picture, above.picture, (x, foot - tall * 0.7 + 3), 42, shadow=False)
     stand(ground.picture, below.picture, (x, foot), side, shadow=False)
     return _tell(rng, pair, ground, "riding")
 

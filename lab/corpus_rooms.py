@@ -55,8 +55,8 @@ def _furnish(
             canvas, rng.uniform(24, 76), (245, 245, 245) if name == "window" else WOOD
         )
         parts.append(_word_piece(rng, name, ""))
-    order, room, chosen = list(rng.permutation(list(FLOOR_PIECES))), 98.0, []
-    for name in order[: int(rng.integers(1, 4)) + 1]:
+    room, chosen = 98.0, []
+    for name in _pick_pieces(rng):
         if FLOOR_PIECES[name][1] <= room:
             chosen.append(str(name))
             room -= FLOOR_PIECES[name][1]
@@ -71,6 +71,15 @@ def _furnish(
         named += [tone] if tone else []
         left += width + room * 0.2
     return parts, named
+
+
+def _pick_pieces(rng: np.random.Generator) -> list[str]:
+    """Return pieces for the floor, the first one coloured; often those of a living room."""
+    if rng.random() < 0.3:
+        seat = "sofa" if rng.random() < 0.7 else "armchair"
+        return [seat, *(str(name) for name in rng.permutation(("plant", "round table")))]
+    order = [str(name) for name in rng.permutation(list(FLOOR_PIECES))]
+    return order[: int(rng.integers(1, 4)) + 1]
 
 
 def _plain_tone(name: str) -> Rgb:

@@ -45,6 +45,13 @@ def gather_texts(cache: Path) -> list[str]:
     return [text for text in texts if "'" not in text]
 
 
+def slot_words(cache: Path) -> tuple[list[str], list[str]]:
+    """Return words for the things of the corpus, and any other noun that can be drawn."""
+    words = read_words(fetch(cache / "npm", WORDNET))
+    things = {word for concept in read_concepts().values() for word in concept.words}
+    return sorted(things), [word.text for word in words if word.concrete and word.used]
+
+
 def _dictionary(words: list[Word]) -> list[str]:
     return [*word_texts(words), *meaning_texts(words)[::2]]
 

@@ -49,7 +49,7 @@ def paisley(x: Field, y: Field) -> Field:
 def ikat(x: Field, y: Field) -> Field:
     """Stepped diamonds in rings, with the feathered edge of dyed threads."""
     thread = np.floor(x * 10) % 10
-    feather = np.asarray([0.0, 0.05, -0.03, 0.06, -0.05, 0.02, -0.04, 0.05, -0.02, 0.04])
+    feather = 0.5 * np.asarray([0.0, 0.05, -0.03, 0.06, -0.05, 0.02, -0.04, 0.05, -0.02, 0.04])
     a = np.abs((np.floor(x * 10) + 0.5) / 10 % 1 - 0.5)
     b = np.abs((y + feather[thread.astype(int)]) % 1 - 0.5)
     ring = a + b

@@ -29,7 +29,8 @@ from lab.paths import draw_paths, load_paths, save_paths
 from lab.refine_decoder import refine_decoder
 from lab.sources import EMOJI_STYLES, MissingCorpus
 from lab.stamps import STAMPS
-from lab.text_lessons import learn_texts
+from lab.text_lessons import learn_texts, slot_words
+from lab.text_slots import Repeater, teach_slots
 from lab.tokens import load_tokenizer, tokenize
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def make_autoencoder(options: argparse.Namespace) -> None:
 
 
 def make_text_encoder(options: argparse.Namespace) -> None:
-    """Learn the vocabulary, ask the teacher once, and distil the text encoder."""
+    """Learn the vocabulary, ask the teacher once, distil the text encoder, and teach its slots."""
     folder, path = options.cache / "text-encoder", options.cache / "text.safetensors"
     if folder.exists():
         return
@@ -80,7 +81,9 @@ def make_text_encoder(options: argparse.Namespace) -> None:
         train_text.load_run(run, path)
     studied = train_text.Class(tokenizer, tokenize(tokenizer, texts), lessons, options.device)
     train_text.train_text(run, studied, path, options.text_minutes * 60)
-    run.average.encoder.save_pretrained(folder)
+    repeater = Repeater(run.average.encoder.requires_grad_(True))
+    names, seconds = slot_words(options.cache), options.slot_minutes * 60
+    teach_slots(repeater, tokenizer, names, texts, seconds).save_pretrained(folder)
 
 
 def encode_corpus(options: argparse.Namespace) -> None:
@@ -178,6 +181,7 @@ def main() -> None:
     )
     parser.add_argument("--autoencoder-minutes", type=float, default=20)
     parser.add_argument("--text-minutes", type=float, default=15)
+    parser.add_argument("--slot-minutes", type=float, default=9)
     parser.add_argument("--half-minutes", type=float, default=40)
     parser.add_argument("--denoiser-minutes", type=float, default=65)
     parser.add_argument("--decoder-minutes", type=float, default=40)

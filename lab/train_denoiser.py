@@ -18,6 +18,7 @@ from torch import nn
 from lab.latents import Latents
 from lab.networks import SCHEDULE, build_unet
 from lab.store import load_training, save_training
+from lab.workers import Workers
 
 PEAK_LEARNING_RATE = 1e-3
 WARM_UP_STEPS = 300
@@ -91,34 +92,44 @@ def train_denoiser(
     run: DenoiserRun, load: Callable[[str], Latents], path: Path, phases: list[Phase]
 ) -> None:
     """Train through the phases that are left; fresh shards are seen after every checkpoint."""
+    workers = Workers()
     for phase in phases:
         if run.spent_s < phase.until_s:
             _log.info("phase %s", phase)
-            _train_phase(run, load, path, phase, phases[-1].until_s)
+            _train_phase(run, load, path, phase, phases[-1].until_s, workers)
 
 
 def _train_phase(
-    run: DenoiserRun, load: Callable[[str], Latents], path: Path, phase: Phase, end_s: float
+    run: DenoiserRun,
+    load: Callable[[str], Latents],
+    path: Path,
+    phase: Phase,
+    end_s: float,
+    workers: Workers,
 ) -> None:
     latents, told, saved = load(phase.size), [], time.monotonic()
-    began = saved - run.spent_s
-    while run.spent_s < phase.until_s:
-        told.append(train_step(run, latents, phase, run.spent_s / end_s))
+    began, finished = saved - run.spent_s, False
+    while not finished:
+        batch = draw_batch(run, latents, phase, workers)
+        told.append(train_step(run, batch, run.spent_s / end_s))
         run.spent_s = time.monotonic() - began
+        finished = workers.after_step(run.unet, run.spent_s >= phase.until_s)
         if run.step % 100 == 0:
             _log.info("step %d, %.0f s, loss %.4f", run.step, run.spent_s, sum(told) / len(told))
             told.clear()
         if time.monotonic() - saved > CHECKPOINT_S:
-            save_run(run, path)
+            if workers.leads:
+                save_run(run, path)
             latents, saved = load(phase.size), time.monotonic()
-    save_run(run, path)
+    if workers.leads:
+        save_run(run, path)
 
 
-def train_step(run: DenoiserRun, latents: Latents, phase: Phase, progress: float) -> float:
+def train_step(run: DenoiserRun, batch: tuple[torch.Tensor, ...], progress: float) -> float:
     """Do one step and return its loss; `progress`, 0 to 1, sets the learning rate."""
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(run.step, progress)
-    loss = denoising_loss(run, *_draw_batch(run, latents, phase))
+    loss = denoising_loss(run, *batch)
     loss.backward()
     nn.utils.clip_grad_norm_(run.unet.parameters(), 1.0)
     run.optimizer.step()
@@ -153,9 +164,11 @@ def denoising_loss(
     return (weight * (predicted.float() - velocity).square().mean((1, 2, 3))).mean()
 
 
-def _draw_batch(run: DenoiserRun, latents: Latents, phase: Phase) -> tuple[torch.Tensor, ...]:
+def draw_batch(
+    run: DenoiserRun, latents: Latents, phase: Phase, workers: Workers
+) -> tuple[torch.Tensor, ...]:
     """Draw what step number `run.step` sees: the same however often the run was interrupted."""
-    draw = torch.Generator().manual_seed(run.step)
+    draw = torch.Generator().manual_seed(run.step * workers.count + workers.rank)
     chosen = torch.randint(len(latents), (phase.batch,), generator=draw)
     clean, states = latents.look_up(np.asarray(chosen))
     empty = torch.rand(phase.batch, generator=draw) < EMPTY_CAPTIONS

@@ -268,3 +268,16 @@ def test_one_number_switches_the_size_of_every_part(tmp_path):
     )
     assert told.returncode == 0, told.stderr[-500:]
     assert told.stdout.count("(128, 128, 3)") == len(SHARES) + len(EXTRAS)
+
+
+@pytest.mark.parametrize(
+    ("core", "said"),
+    [
+        ("a fox", "a glossy 3D fox"),
+        ("an owl riding a cat", "a glossy 3D owl riding a cat"),
+        ("three zebras", "three zebras, glossy 3D"),
+        ("fish on a red ground", "fish on a red ground, glossy 3D"),
+    ],
+)
+def test_a_style_with_an_article_is_said_of_one_thing_only(core: str, said: str) -> None:
+    assert captions.in_style("a glossy 3D {}", core) == said

@@ -21,6 +21,7 @@ from lab.text_lessons import read_lessons, write_lessons
 from lab.text_teacher import WORD, Lessons, MissingTeacher, Teacher
 from lab.text_words import Word, read_words
 from lab.tokens import MAX_TOKENS, tokenize, train_tokenizer, word_ends
+from lab.workers import Workers
 
 CPU = torch.device("cpu")
 PHASE = train_denoiser.Phase("full", 8, 1.0, 0.6)
@@ -52,7 +53,10 @@ def toy_latents() -> Latents:
 
 def test_a_resumed_denoiser_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
     def steps(run: train_denoiser.DenoiserRun, count: int) -> list[float]:
-        return [train_denoiser.train_step(run, toy_latents(), PHASE, 0.1) for _ in range(count)]
+        batches = (
+            train_denoiser.draw_batch(run, toy_latents(), PHASE, Workers()) for _ in range(count)
+        )
+        return [train_denoiser.train_step(run, batch, 0.1) for batch in batches]
 
     path = tmp_path / "run.safetensors"
     whole = train_denoiser.start_run(toy_unet(), CPU)

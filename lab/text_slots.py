@@ -1,0 +1,205 @@
+"""Teach the text encoder to say in its last tokens what lies where.
+
+CLIP's text encoder only looks back: in "a cat left of a dog" the state of "cat" cannot know on
+which side the cat is, and a probe of the distilled states found the side in 43 % (of four; the end
+of the sentence a thing stands at, in 98 %). The padding after a caption sees all of it. Its last
+six tokens learn to repeat what stands left, right, above, below, in front and behind: each the
+state of that thing's word and of its colour. All other states are held where they were.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from lab import captions
+from lab.corpus_relations import WORDS
+from lab.palette import COLOURS, SYNONYMS
+from lab.tokens import MAX_TOKENS, tokenize, word_ends
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+PLACES = {
+    "left of": ("left", "right"),
+    "right of": ("right", "left"),
+    "above": ("top", "bottom"),
+    "below": ("bottom", "top"),
+    "riding": ("top", "bottom"),
+    "in front of": ("front", "back"),
+    "inside": ("front", "back"),
+    "beside": ("left", "right"),
+}
+"""Relation -> where its first thing lies, and where its second."""
+SLOTS = ("left", "right", "top", "bottom", "front", "back")
+FIRST_SLOT = MAX_TOKENS - len(SLOTS)
+"""The token that repeats what lies in the first of `SLOTS`; the others follow it."""
+
+WORDINGS = {**WORDS, "beside": ("{0} and {1}", "{0} next to {1}", "{0} beside {1}")}
+COLOUR_WORDS = (*COLOURS, *(word for words in SYNONYMS.values() for word in words))
+GROUNDS = ("in the sky", "on mars", "in the desert", "at night", "in the snow", "by the sea", "")
+
+BATCH = 64
+PEAK_LEARNING_RATE = 6e-4
+HELD_WEIGHT = 2.0
+"""Weight of the states that are to stay, beside the slots' own error."""
+
+_WORD = re.compile(r"[a-z]+|[0-9]")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A text with the numbers of the words that the slots repeat."""
+
+    text: str
+    nouns: tuple[tuple[int, int], ...] = ()
+    """(slot, number of the word in the text)."""
+    colours: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A batch: ids (B, 32), which states stay, and which words which slots repeat."""
+
+    ids: torch.Tensor
+    held: torch.Tensor
+    """(B, 32) bool: the start, every word and the first end token."""
+    nouns: torch.Tensor
+    """(n, 3): row, slot, token."""
+    colours: torch.Tensor
+
+
+class Repeater(nn.Module):
+    """A text encoder whose slots are read by two heads, beside what it was before."""
+
+    def __init__(self, encoder: CLIPTextModel) -> None:
+        super().__init__()
+        width = encoder.config.hidden_size
+        self.before = deepcopy(encoder).eval().requires_grad_(False)
+        self.encoder = encoder
+        self.noun, self.colour = nn.Linear(width, width), nn.Linear(width, width)
+
+    def losses(self, reading: Reading) -> list[torch.Tensor]:
+        """Return the error of the held states, and 1 - cosine of nouns and of colours."""
+        with torch.autocast(reading.ids.device.type, torch.bfloat16):
+            with torch.no_grad():
+                before = self.before(reading.ids).last_hidden_state.float()
+            states = self.encoder(reading.ids).last_hidden_state
+            said = [
+                self._say(head, states, asked)
+                for head, asked in ((self.noun, reading.nouns), (self.colour, reading.colours))
+            ]
+        moved = (states.float() - before).square().mean(2)
+        slots = moved[:, FIRST_SLOT:].mean()
+        centre = before[reading.held].mean(0)
+        found = [
+            1
+            - functional.cosine_similarity(one.float(), before[at[:, 0], at[:, 2]] - centre).mean()
+            for one, at in zip(said, (reading.nouns, reading.colours), strict=True)
+        ]
+        return [moved[reading.held].mean() + 0.02 * slots, *found]
+
+    @staticmethod
+    def _say(head: nn.Linear, states: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+        return head(states[asked[:, 0], FIRST_SLOT + asked[:, 1]])
+
+
+def compose(rng: np.random.Generator, things: Sequence[str], nouns: Sequence[str]) -> Sentence:
+    """Word two things in a relation: things of the corpus and, as often, any other word."""
+    relation = list(WORDINGS)[rng.integers(len(WORDINGS))]
+    parts = [_phrase(rng, things, nouns) for _ in range(2)]
+    wordings = WORDINGS[relation]
+    core = wordings[rng.integers(len(wordings))].format(*(phrase for phrase, _, _ in parts))
+    chance = rng.random()
+    if chance < 0.3:
+        core += captions.on_ground(rng, COLOUR_WORDS[rng.integers(len(COLOUR_WORDS))])
+    elif chance < 0.5:
+        core = f"{core} {GROUNDS[rng.integers(len(GROUNDS))]}".strip()
+    text = captions.dress_up(rng, core)
+    nouns_at, colours_at = [], []
+    for (phrase, colour, noun), place in zip(parts, PLACES[relation], strict=True):
+        slot, start = SLOTS.index(place), text.index(phrase)
+        end = text.index(noun, start) + len(noun)
+        nouns_at.append((slot, _count(text[:end]) - 1))
+        if colour:
+            end = text.index(colour, start) + len(colour)
+            colours_at.append((slot, _count(text[:end]) - 1))
+    return Sentence(text, tuple(nouns_at), tuple(colours_at))
+
+
+def _phrase(
+    rng: np.random.Generator, things: Sequence[str], nouns: Sequence[str]
+) -> tuple[str, str, str]:
+    among = things if rng.random() < 0.6 else nouns
+    noun = among[rng.integers(len(among))]
+    colour = COLOUR_WORDS[rng.integers(len(COLOUR_WORDS))] if rng.random() < 0.4 else ""
+    return captions.with_article(rng, f"{colour} {noun}".strip()), colour, noun
+
+
+def _count(text: str) -> int:
+    return len(_WORD.findall(text))
+
+
+def read(tokenizer: CLIPTokenizer, sentences: Sequence[Sentence]) -> Reading:
+    """Turn sentences into a batch; what reaches into the slots is not asked."""
+    ids = tokenize(tokenizer, [sentence.text for sentence in sentences]).astype(np.int64)
+    lengths = (ids != tokenizer.eos_token_id).sum(1) + 1
+    ends = word_ends(tokenizer, ids)
+    kept = lengths <= FIRST_SLOT
+
+    def places(asked: str) -> torch.Tensor:
+        found = [
+            (row, slot, ends[row][word])
+            for row, sentence in enumerate(sentences)
+            for slot, word in getattr(sentence, asked)
+            if kept[row] and word < len(ends[row])
+        ]
+        return torch.tensor(found, dtype=torch.long).reshape(-1, 3)
+
+    held = torch.from_numpy(np.arange(MAX_TOKENS)[None] < lengths[:, None])
+    return Reading(torch.from_numpy(ids), held, places("nouns"), places("colours"))
+
+
+def teach_slots(
+    repeater: Repeater,
+    tokenizer: CLIPTokenizer,
+    names: tuple[Sequence[str], Sequence[str]],
+    others: Sequence[str],
+    seconds: float,
+) -> CLIPTextModel:
+    """Train for some seconds, on relations and, a third of each batch, on other captions."""
+    encoder = repeater.encoder
+    encoder.set_attn_implementation("eager")
+    repeater.before.set_attn_implementation("eager")
+    trained = [parameter for parameter in repeater.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, PEAK_LEARNING_RATE, (0.9, 0.98), weight_decay=0.01)
+    rng, began, step, told = np.random.default_rng(11), time.monotonic(), 0, []
+    while (spent := time.monotonic() - began) < seconds:
+        for group in optimizer.param_groups:
+            warm = min(1.0, (step + 1) / 100)
+            group["lr"] = PEAK_LEARNING_RATE * warm * max(0.01, 1 - spent / seconds)
+        chosen = [others[number] for number in rng.integers(len(others), size=BATCH // 3)]
+        batch = [compose(rng, *names) for _ in range(BATCH - len(chosen))]
+        losses = repeater.losses(read(tokenizer, [*batch, *map(Sentence, chosen)]))
+        (HELD_WEIGHT * losses[0] + losses[1] + losses[2]).backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        told.append([loss.item() for loss in losses])
+        step += 1
+        if step % 50 == 0:
+            mean = np.mean(told, 0)
+            _log.info("slots step %d, %.0f s: held %.4f noun %.3f colour %.3f", step, spent, *mean)
+            told.clear()
+    return encoder.eval()
