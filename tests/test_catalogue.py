@@ -21,11 +21,11 @@ def catalogue() -> Catalogue:
 
 
 def load_changed(folder: Path, old: str, new: str) -> Catalogue:
-    """The catalogue of a models.toml in which one text is another."""
+    """The catalogue of a models.toml in which one text is another where it comes first."""
     models = folder / "models.toml"
     text = MODELS_TOML.read_text(encoding="utf-8")
     assert old in text
-    models.write_text(text.replace(old, new), encoding="utf-8")
+    models.write_text(text.replace(old, new, 1), encoding="utf-8")
     return Catalogue.load(models, SCHEDULERS_TOML, Settings())
 
 
