@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-import pytest
-from small_studio import make_request
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
 
+import pytest
+from small_studio import (
+    ANNA,
+    Scribbler,
+    make_catalogue,
+    make_request,
+    open_studio,
+    wait_for_end,
+)
+
+from studio.catalogue import Catalogue
 from studio.errors import InvalidRequest
 from studio.request import MAX_SEED, GenerationRequest
+from studio.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -67,9 +80,33 @@ def test_the_limits_themselves_are_allowed() -> None:
 
 
 def test_a_picture_too_large_to_keep_is_refused() -> None:
-    make_request(width=1024, height=1024, upscale=4)
-    with pytest.raises(InvalidRequest, match="4128 x 256 px; a picture has at most 4096"):
-        make_request(width=1032, upscale=4)
+    catalogue = make_catalogue()
+    large = replace(catalogue.get_model("sd2"), max_side=2048)
+    catalogue = Catalogue({"sd2": large}, catalogue.schedulers, Settings())
+    catalogue.check(make_request(model="sd2", width=1024, height=1024, upscale=4))
+    catalogue.check(make_request(model="sd2", width=1032, height=256))
+    with pytest.raises(InvalidRequest, match="4128 x 1024 px; a picture has at most 4096"):
+        catalogue.check(make_request(model="sd2", width=1032, height=256, upscale=4))
+
+
+def test_what_was_kept_before_a_limit_can_still_be_read(tmp_path: Path) -> None:
+    with open_studio(tmp_path) as studio, Scribbler(studio):
+        done = wait_for_end(studio, studio.submit(make_request(upscale=4), ANNA))
+        [picture_id] = done.picture_ids
+        larger = wait_for_end(studio, studio.enlarge(picture_id, ANNA))
+    with sqlite3.connect(tmp_path / "croquis.db") as connection:
+        connection.execute("UPDATE jobs SET request = json_set(request, '$.width', 2048)")
+        wide = "json_set(enlargement, '$.width', 2048)"
+        connection.execute(f"UPDATE jobs SET enlargement = {wide} WHERE enlargement NOT NULL")
+        connection.execute("UPDATE pictures SET recipe = json_set(recipe, '$.request.width', 2048)")
+        connection.execute("UPDATE pictures SET width = 8192")
+    with open_studio(tmp_path) as studio:
+        assert [job.request.width for job in studio.jobs(ANNA)] == [2048, 2048]
+        kept = studio.job(larger.id, ANNA).enlargement
+        assert kept is not None and kept.width == 2048
+        assert studio.picture(picture_id, ANNA).recipe.request.width == 2048
+        with pytest.raises(InvalidRequest, match="a picture has at most 4096"):
+            studio.enlarge(picture_id, ANNA)
 
 
 def test_json_and_back_is_the_same_request() -> None:
