@@ -11,6 +11,10 @@ from studio.errors import NotFound
 from studio.pictures import Picture
 from studio.studio import Studio
 
+MAX_NAME_BYTES = 120
+"""Of the words in a file's name: with seed and ending it stays below 143, which even the
+encrypted file systems take."""
+
 _KEEP = {"Cache-Control": "private, max-age=31536000, immutable", "Vary": "Cookie"}
 
 
@@ -37,13 +41,35 @@ def build_picture_routes(studio: Studio) -> APIRouter:
 
 
 def file_name(picture: Picture) -> str:
-    """A name that a visitor finds again: the first words of the prompt and the seed."""
+    """A name that a visitor finds again: the first words of the prompt and the seed.
+
+    Letters, digits and emoji of all languages stay; whatever else is in a prompt, such as
+    separators of paths and characters that show as nothing, becomes a hyphen.
+    """
     request = picture.recipe.request
-    ascii_prompt = unicodedata.normalize("NFKD", request.prompt).encode("ascii", "ignore").decode()
-    spoken = re.findall(r"[a-z0-9]+", ascii_prompt.lower())[:8]
-    slug = "-".join(spoken)[:60].strip("-")
     larger = f"-x{picture.recipe.enlarged}" if picture.recipe.enlarged > 1 else ""
-    return f"{slug or 'croquis'}-{request.seed}{larger}.png"
+    return f"{_slug(request.prompt) or 'croquis'}-{request.seed}{larger}.png"
+
+
+def _slug(prompt: str) -> str:
+    """The first words joined by hyphens, in at most MAX_NAME_BYTES of UTF-8."""
+    shown = [char if _is_kept(char) else " " for char in _plain(prompt).lower()]
+    joined = "-".join("".join(shown).split()[:8])
+    cut = joined.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+    return cut.strip("-")
+
+
+def _plain(prompt: str) -> str:
+    """Latin letters without their marks, as "e" for "é"; other scripts need theirs."""
+    decomposed = unicodedata.normalize("NFKD", prompt)
+    bare = re.sub(r"(?<=[a-zA-Z])[\u0300-\u036f]+", "", decomposed)
+    return unicodedata.normalize("NFKC", bare)
+
+
+def _is_kept(char: str) -> bool:
+    """Letters, marks and digits (L, M, N), pictographs (So) and their skin tones (Sk)."""
+    kind = unicodedata.category(char)
+    return kind[0] in "LMN" or kind == "So" or "\U0001f3fb" <= char <= "\U0001f3ff"
 
 
 def _find(studio: Studio, picture_id: str, request: Request) -> Picture | None:

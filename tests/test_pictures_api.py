@@ -1,8 +1,10 @@
 """The picture routes: one's own file byte for byte, everybody else's 404."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from fastapi import FastAPI
@@ -75,8 +77,39 @@ def test_enlarged_picture_has_a_name_of_its_own(studio: Studio) -> None:
     assert file_name(enlarged) == "a-red-house-7-x16.png"
 
 
-def test_prompt_without_letters_still_has_a_name(studio: Studio) -> None:
-    assert file_name(draw(studio, MINE, "房子 🏠")) == "croquis-7.png"
+@pytest.mark.parametrize(
+    ("prompt", "name"),
+    [
+        ("赤い家 🏠、ドアは青", "赤い家-🏠-ドアは青-7.png"),
+        ("Красный дом, ёлка и йод", "красный-дом-ёлка-и-йод-7.png"),
+        ("हिन्दी में घर", "हिन्दी-में-घर-7.png"),
+        ("بيت أحمر", "بيت-أحمر-7.png"),
+        ("house\u202egnp.exe\u2028／x\x07＼y", "house-gnp-exe-x-y-7.png"),
+        ("../../家/..\\門:*?", "家-門-7.png"),
+        ("?!… \u200b", "croquis-7.png"),
+    ],
+)
+def test_prompt_of_any_script_names_the_download(
+    studio: Studio, client: TestClient, prompt: str, name: str
+) -> None:
+    assert downloaded_name(client, draw(studio, MINE, prompt)) == name
+
+
+def test_long_prompt_is_cut_between_characters(studio: Studio, client: TestClient) -> None:
+    name = downloaded_name(client, draw(studio, MINE, "x" + "家" * 5000))
+    assert name == f"x{'家' * 39}-7.png"
+
+
+def downloaded_name(client: TestClient, picture: Picture) -> str:
+    """The name that a browser gives the file, read from the answer's header."""
+    disposition = client.get(f"/pictures/{picture.id}.png?download=1").headers[
+        "content-disposition"
+    ]
+    plain, coded = (
+        re.fullmatch(pattern, disposition)
+        for pattern in (r'attachment; filename="([^"]+)"', r"attachment; filename\*=utf-8''(\S+)")
+    )
+    return unquote(coded[1], errors="strict") if coded else str(plain and plain[1])
 
 
 @pytest.mark.parametrize("ending", ["png", "webp", "png?download=1"])
