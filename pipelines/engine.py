@@ -7,6 +7,7 @@ import importlib.metadata
 import logging
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -119,9 +120,8 @@ class Engine:
                     flaws.append(image)
                     continue
                 if request.upscale == FACTOR:
-                    image = self._upscaler.enlarge(
-                        image, request.tiling, lambda *_: watcher.stop_if_cancelled()
-                    )
+                    on_tile = watcher.on_tile_of(drawn.index, small_jpeg(image))
+                    image = self._upscaler.enlarge(image, request.tiling, on_tile)
                 self._studio.keep(job.id, drawn.index, image, loaded.revision, versions())
         if len(flaws) == request.num_images:
             raise nothing_left(flaws)
@@ -168,6 +168,15 @@ class _JobWatcher:
         self, step: int, total_steps: int, image_index: int, preview: bytes | None, batch: int
     ) -> None:
         self.studio.report_step(self.job_id, step, total_steps, image_index, preview, batch)
+
+    def on_tile_of(self, image_index: int, preview: bytes) -> Callable[[int, int], None]:
+        """What the upscaler tells of a drawn picture, shown as it goes; it may stop there."""
+
+        def on_tile(done: int, total: int) -> None:
+            self.stop_if_cancelled()
+            self.studio.report_enlarging(self.job_id, done, total, image_index, preview)
+
+        return on_tile
 
     def add_note(self, text: str) -> None:
         self.studio.add_note(self.job_id, text)

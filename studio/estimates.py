@@ -116,7 +116,8 @@ class Estimates:
         pictures = request.num_images - progress.image_index
         calls = pictures * calls_each - progress.batch * progress.step
         steps_s = max(0, calls) * _share_of_work(request) * timing.step_s
-        return loading_s + steps_s + pictures * timing.picture_s
+        left = pictures - progress.part / max(1, progress.parts)
+        return loading_s + steps_s + left * timing.picture_s
 
     def loading_s(self, model: str) -> float | None:
         """Seconds until a model is loaded; None until that has been measured once."""

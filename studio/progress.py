@@ -26,6 +26,9 @@ class Progress:
     batch: int = 1
     """Pictures that are drawn at once, this one and those after it."""
     num_images: int = 1
+    part: int = 0
+    parts: int = 0
+    """Parts of the drawn picture that are enlarged, and all of them; 0 while it is drawn."""
     is_enlargement: bool = False
     """Its steps are parts of one large picture."""
     preview: bytes | None = None

@@ -242,9 +242,20 @@ class Studio:
             total_steps=total_steps,
             image_index=image_index,
             batch=batch,
+            part=0,
+            parts=0,
             preview=preview,
             message="",
         )
+
+    def report_enlarging(
+        self, job_id: str, part: int, parts: int, image_index: int, preview: bytes
+    ) -> None:
+        """Show how many parts of a drawn picture are enlarged; its steps stand at the last one."""
+        if before := self._board.get(job_id):
+            batch = max(1, before.image_index + before.batch - image_index)
+            place = {"image_index": image_index, "batch": batch}
+            self._publish(job_id, part=part, parts=parts, preview=preview, **place)
 
     def add_note(self, job_id: str, text: str) -> None:
         """Leave the visitor a word about the job, such as what was cut from the prompt."""

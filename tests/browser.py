@@ -44,7 +44,8 @@ class ScriptedEngine:
     paused: threading.Event = field(default_factory=threading.Event)
     """Set: takes no job, so that jobs stay in the queue."""
     hold_at: int | None = None
-    """Stops for as long as it is not None before this step of a picture."""
+    """Stops for as long as it is not None before this step of a picture; the parts in which it
+    is enlarged count on from its last step."""
 
     def __post_init__(self) -> None:
         self._closed = threading.Event()
@@ -95,8 +96,22 @@ class ScriptedEngine:
                 self._sleep(self.step_s)
                 preview = as_jpeg(draw_disc(job, index, step / total))
                 studio.report_step(job.id, step, total, index, preview)
+            if job.request.upscale > 1 and not self._enlarge_drawn(job, index):
+                studio.cancelled(job.id)
+                return
             studio.keep(job.id, index, final, "scripted@1", {"diffusers": "0"})
         studio.finish(job.id)
+
+    def _enlarge_drawn(self, job: Job, index: int) -> bool:
+        """Tell of each part; False if the visitor stopped it."""
+        preview = as_jpeg(draw_disc(job, index, 1.0))
+        for part in range(PARTS + 1):
+            self.studio.report_enlarging(job.id, part, PARTS, index, preview)
+            while self.hold_at == job.request.num_inference_steps + part + 1:
+                if self._stopped(job):
+                    return False
+                time.sleep(0.02)
+        return not self._stopped(job)
 
     def _enlarge(self, job: Job, wanted: Enlargement) -> None:
         kept = Image.open(self.studio.parent(job).path)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 from small_studio import ANNA, BERT, Scribbler, make_request, open_studio, wait_for_end
 from test_engine import OWNER, House
 from tiny_house import tiny_request
 
 from pipelines import upscale
+from pipelines.upscale import Upscaler
 from studio.errors import InvalidRequest, NotFound
 from studio.jobs import Enlargement, Job, JobState
 from studio.pictures import Picture
+from studio.progress import Progress
 
 
 @pytest.fixture
@@ -92,6 +97,34 @@ def test_its_parts_are_counted_and_stopped(house: House, many_tiles: None) -> No
     again = house.studio.retry(job.id, OWNER)
     assert again.enlargement == stopped.enlargement
     assert only_picture(house, house.wait(again.id)).width == 256
+
+
+def test_parts_of_a_drawn_picture_are_counted(
+    house: House, many_tiles: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Progress] = []
+    enlarge_tile = Upscaler._enlarge_tile
+
+    def look(upscaler: Upscaler, tile: torch.Tensor) -> np.ndarray:
+        seen.append(house.studio.progress(job_id, OWNER))
+        return enlarge_tile(upscaler, tile)
+
+    with house.manager.borrow("mini") as loaded:
+        loaded.pipeline.unet.register_forward_pre_hook(
+            lambda *_: seen.append(house.studio.progress(job_id, OWNER))
+        )
+    monkeypatch.setattr(Upscaler, "_enlarge_tile", look)
+    job_id = house.submit(upscale=4, num_images=2, num_inference_steps=3)
+    assert house.wait(job_id).state is JobState.DONE
+    enlarging = [progress for progress in seen if progress.parts]
+    assert [(each.image_index, each.part) for each in enlarging] == [
+        (index, part) for index in range(2) for part in range(16)
+    ]
+    assert {(each.step, each.total_steps, each.parts) for each in enlarging} == {(3, 3, 16)}
+    assert {each.state for each in enlarging} == {JobState.RUNNING}
+    previews = [Image.open(io.BytesIO(each.preview or b"")) for each in enlarging]
+    assert {preview.size for preview in previews} == {(64, 64)}
+    assert [each.image_index for each in seen if not each.parts][-1] == 1
 
 
 def test_it_outlives_the_end_of_the_server(tmp_path: Path, many_tiles: None) -> None:

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser import NARROW, WIDE, Site
-from tests.page_fixtures import RESULT, OpenPage, draw, owner_of
+from tests.page_fixtures import RESULT, OpenPage, ask, draw, owner_of
 
 pytest_plugins = ["tests.page_fixtures"]
 
@@ -37,6 +37,23 @@ def test_a_picture_is_enlarged_into_a_new_one(
     assert width_of(page) == 4 * drawn_width
     page.click("#details summary")
     expect(page.locator("#details")).to_contain_text("from a picture of 256 × 256 px")
+
+
+def test_a_picture_that_is_drawn_large_counts_its_parts_after_its_steps(
+    site: Site, open_page: OpenPage
+) -> None:
+    visitor = open_page()
+    page = visitor.page
+    site.engine.hold_at = 20 + 3
+    ask(page)
+    expect(page.locator(".numbers")).to_contain_text("Enlarging, 2 of 4 parts done")
+    assert page.locator("#progress progress").evaluate("bar => bar.position") == 0.5
+    expect(page.locator("#live img.preview")).to_be_visible()
+    site.engine.hold_at = 20 + 4
+    expect(page.locator(".numbers")).to_contain_text("Enlarging, 3 of 4 parts done")
+    site.engine.hold_at = None
+    expect(page.locator(RESULT)).to_be_visible()
+    expect(page.locator("#live .sheet")).to_have_count(0)
 
 
 def test_a_stopped_enlargement_can_be_had_after_all(site: Site, open_page: OpenPage) -> None:

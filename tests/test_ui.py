@@ -256,6 +256,9 @@ def test_form_kept_by_the_browser_comes_back(catalogue: Catalogue) -> None:
 def test_an_enlargement_speaks_of_parts(catalogue: Catalogue) -> None:
     seen = progress(step=3, total_steps=16, is_enlargement=True, eta_s=4.2)
     assert stage.progress_text(seen) == "Enlarging, 3 of 16 parts done, 4.2 s left"
+    drawn = progress(step=20, part=1, parts=4, num_images=2, image_index=1)
+    assert stage.progress_text(drawn) == "Picture 2 of 2, enlarging, 1 of 4 parts done"
+    assert '<progress max="8" value="5"' in stage.render_progress(drawn, 0)
     job = Job(
         id="1",
         owner="a",

@@ -112,8 +112,9 @@ def progress_text(progress: Progress) -> str:
         text = progress.message or "Loading the model"
         return text if progress.eta_s is None else f"{text}, about {_rough(progress.eta_s)}"
     text = f"step {progress.step} of {progress.total_steps}"
-    if progress.is_enlargement:
-        text = f"enlarging, {progress.step} of {words.count(progress.total_steps, 'part')} done"
+    if progress.is_enlargement or progress.parts:
+        done, total = _counted(progress)
+        text = f"enlarging, {done} of {words.count(total, 'part')} done"
     if progress.num_images > 1:
         text = f"picture {progress.image_index + 1} of {progress.num_images}, {text}"
     left = "" if progress.eta_s is None else f", {words.seconds(progress.eta_s)} left"
@@ -142,12 +143,19 @@ def _sheet(width: int, height: int, inner: str, kind: str, browsing: bool = Fals
 
 
 def _fraction(progress: Progress) -> tuple[int, int]:
-    """Steps done and steps in all, over all pictures of the job."""
-    total = max(progress.total_steps, 1)
+    """Steps (or parts) done and in all, over all pictures of the job."""
+    done, total = _counted(progress)
+    total = max(total, 1)
     if progress.state is not JobState.RUNNING:
         return 0, total
-    done = progress.image_index * total + progress.step
-    return done, total * max(progress.num_images, 1)
+    return progress.image_index * total + done, total * max(progress.num_images, 1)
+
+
+def _counted(progress: Progress) -> tuple[int, int]:
+    """What moves now, done and in all: the parts of a drawn picture, or else the steps."""
+    if progress.parts:
+        return progress.part, progress.parts
+    return progress.step, progress.total_steps
 
 
 def _rough(value: float) -> str:
