@@ -5,15 +5,20 @@ Every test makes its race certain: the answers are held back until the visitor i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import anyio
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from studio.jobs import Job, JobState
+from studio.studio import Studio
 from tests.browser import Site
 from tests.page_fixtures import PROMPT, RESULT, OpenPage, draw, hold, owner_of
+from ui import watch
 from ui.blocks import build_blocks
 from ui.form import FIELDS
 
@@ -225,6 +230,34 @@ def test_stop_does_not_stop_the_job_after_the_one_it_was_pressed_for(
     expect(page.locator("#stop")).to_be_enabled()
     site.engine.hold_at = None
     expect(page.locator(".strip [data-event=pick]")).to_have_count(2)
+
+
+def test_stop_between_two_jobs_stops_the_next_one(
+    site: Site, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = open_page().page
+    may_show = threading.Event()
+    hold(site, page, 5)
+    [first] = site.studio.jobs(owner_of(page), active_only=True)
+
+    async def follow(studio: Studio, owner: str, job: Job) -> AsyncIterator[watch.Glimpse]:
+        while job.id != first.id and not may_show.is_set():
+            await anyio.sleep(0.02)
+        async for glimpse in follow_now(studio, owner, job):
+            yield glimpse
+
+    follow_now = watch._follow
+    monkeypatch.setattr(watch, "_follow", follow)
+    page.click("#create")
+    expect(page.locator(".numbers")).to_contain_text("1 more waiting")
+    site.engine.hold_at = 3
+    expect(page.locator(".strip [data-event=pick]")).to_have_count(1)
+    page.click("#stop")
+    expect(page.locator("#stop")).to_be_disabled()
+    may_show.set()
+    expect(page.locator(".sheet.stopped")).to_be_visible()
+    states = [job.state for job in site.studio.jobs(owner_of(page))]
+    assert states == [JobState.CANCELLED, JobState.DONE]
 
 
 def test_no_answer_of_the_server_can_set_a_field(site: Site) -> None:

@@ -97,7 +97,8 @@ def _wire_drawing(parts: Parts, events: CreateEvents, wiring: Wiring) -> None:
         (parts.sheet.retry, events.on_retry),
     ):
         wiring.on(listener, fn, trigger_mode="multiple", view=parts.view)
-    wiring.on(parts.stop.click, events.on_stop, drawn=parts.drawn, started=parts.started)
+    run: dict[str, Any] = {"drawn": parts.drawn, "ended": parts.ended, "started": parts.started}
+    wiring.on(parts.stop.click, events.on_stop, **run)
     wiring.on(parts.progress.stop_all, events.on_stop_all)
     parts.started.change(
         events.on_watch,

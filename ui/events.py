@@ -26,7 +26,7 @@ from ui.refusing import value_of
 from ui.showing import Show, Updates, stop_button
 from ui.stage import render_live, render_progress
 from ui.visitor import NO_COOKIE, keeping_owner_of, keeps_cookie, owner_of
-from ui.watch import watch
+from ui.watch import active_jobs, watch
 
 
 class CreateEvents:
@@ -126,11 +126,16 @@ class CreateEvents:
         job = self._studio.retry(value_of(event), owner)
         return self._started(owner, job, view)
 
-    def on_stop(self, drawn: str, started: str, request: gr.Request) -> Updates:
-        """Stop the job that the page showed; before it showed any, the one submitted last."""
+    def on_stop(self, drawn: str, ended: str, started: str, request: gr.Request) -> Updates:
+        """Stop the job that the page showed; before it showed any, the one submitted last.
+
+        A page that knows that job to have ended, but shows no other yet, means the next one.
+        """
         owner = owner_of(request)
+        active = [job.id for job in active_jobs(self._studio, owner)]
         shown = str(drawn) or str(started)
-        active = [job.id for job in self._studio.jobs(owner, active_only=True, limit=None)]
+        if drawn and drawn == ended and active:
+            shown = active[0]
         if shown in active:
             self._studio.cancel(shown, owner)
         # One that has ended meanwhile: what comes after it goes on and can still be stopped.

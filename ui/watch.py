@@ -39,7 +39,7 @@ async def watch(studio: Studio, owner: str, started: str) -> AsyncIterator[Glimp
     over before anyone looked.
     """
     followed = ""
-    while jobs := await _active(studio, owner):
+    while jobs := await anyio.to_thread.run_sync(active_jobs, studio, owner):
         followed = jobs[0].id
         async for glimpse in _follow(studio, owner, jobs[0]):
             yield glimpse
@@ -57,7 +57,9 @@ async def _follow(studio: Studio, owner: str, job: Job) -> AsyncIterator[Glimpse
             progress = await anyio.to_thread.run_sync(studio.progress, job.id, owner)
         except NotFound:
             return
-        others = len(await _active(studio, owner)) - 1 if progress.state.is_active else 0
+        others = 0
+        if progress.state.is_active:
+            others = len(await anyio.to_thread.run_sync(active_jobs, studio, owner)) - 1
         if (progress.version, others) != seen:
             seen = (progress.version, others)
             yield Glimpse(job, progress, max(others, 0))
@@ -66,11 +68,7 @@ async def _follow(studio: Studio, owner: str, job: Job) -> AsyncIterator[Glimpse
         await anyio.sleep(PAUSE_S)
 
 
-async def _active(studio: Studio, owner: str) -> list[Job]:
+def active_jobs(studio: Studio, owner: str) -> list[Job]:
     """The visitor's active jobs, the one that is drawn (or comes first) first."""
-
-    def find() -> list[Job]:
-        jobs = studio.jobs(owner, active_only=True, limit=None)
-        return sorted(jobs, key=lambda job: (job.state is JobState.QUEUED, job.created_at))
-
-    return await anyio.to_thread.run_sync(find)
+    jobs = studio.jobs(owner, active_only=True, limit=None)
+    return sorted(jobs, key=lambda job: (job.state is JobState.QUEUED, job.created_at))
