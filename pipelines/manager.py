@@ -66,11 +66,6 @@ class PipelineManager:
         with self._changed:
             return sum(slot.nbytes for slot in self._slots.values())
 
-    def loaded_keys(self) -> tuple[str, ...]:
-        """Keys of the loaded models, least recently used first."""
-        with self._changed:
-            return tuple(key for key, slot in self._slots.items() if slot.model is not None)
-
     @contextmanager
     def borrow(self, key: str, on_message: OnMessage = lambda text: None) -> Iterator[LoadedModel]:
         """Lend a model, loaded if need be; it stays in memory until it is given back.
