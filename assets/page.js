@@ -1,6 +1,7 @@
 // Keys, copying, and what a screen reader hears. Everything else is drawn by Python.
 (() => {
   const SAY_EVERY_MS = 4000;
+  const LOOK_EVERY_MS = 2000;
   const byId = (id) => document.getElementById(id);
   const isTyping = (element) =>
     element.closest('input, textarea, select, [contenteditable], [role="listbox"]') !== null;
@@ -103,6 +104,17 @@
   setInterval(() => checkConnection(false), 3000);
   addEventListener('offline', () => { lost = true; checkConnection(true); });
   addEventListener('online', () => checkConnection(false));
+
+  // A visitor who comes back to an idle page sees what another tab has begun or drawn meanwhile.
+  let lookedAt = 0;
+  function lookAgain() {
+    const isIdle = window.croquisIsBack && !document.querySelector('#progress [data-say]');
+    if (document.hidden || !isIdle || Date.now() - lookedAt < LOOK_EVERY_MS) return;
+    lookedAt = Date.now();
+    byId('look-again')?.click();
+  }
+  document.addEventListener('visibilitychange', lookAgain);
+  addEventListener('focus', lookAgain);
 
   let wasRunning = false;
   setInterval(() => {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from lab.serving import free_port
 from tests.browser import Profiles, Site, serve, wait_ready
@@ -106,6 +106,35 @@ def test_second_tab_lives_with_what_the_first_has_deleted(open_page: OpenPage, s
     other.click(".strip [data-event=pick]")
     expect(other.locator(".sheet.empty")).to_be_visible()
     expect(other.locator(".toast-wrap .toast-body")).to_have_count(0)
+
+
+def test_an_idle_tab_notices_what_another_one_began(site: Site, open_page: OpenPage) -> None:
+    visitor = open_page()
+    idle = visitor.context.new_page()
+    idle.goto(site.url)
+    wait_ready(idle)
+    asked: list[str] = []
+    idle.on("request", lambda request: asked.append(request.url))
+    hold(site, visitor.page, 8)
+    come_back(idle)
+    expect(idle.locator(".numbers")).to_contain_text("tep 7 of 20")
+    expect(idle.locator("#stop")).to_be_enabled()
+    site.engine.hold_at = None
+    expect(idle.locator(RESULT)).to_be_visible()
+    expect(idle.locator("#live .sheet")).to_have_count(0)
+    draw(visitor.page)
+    expect(idle.locator(".strip [data-event=pick]")).to_have_count(1)
+    asked.clear()
+    come_back(idle)
+    idle.evaluate("dispatchEvent(new Event('focus'))")
+    expect(idle.locator(".strip [data-event=pick]")).to_have_count(2)
+    assert len([url for url in asked if "/gradio_api/run/" in url]) == 1
+
+
+def come_back(page: Page) -> None:
+    """What a browser tells a tab that is shown again; a headless one shows all at once."""
+    page.wait_for_timeout(2100)
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
 
 def test_stop_may_come_too_late(site: Site, open_page: OpenPage) -> None:

@@ -117,6 +117,7 @@ def _wire_looking(parts: Parts, events: CreateEvents, wiring: Wiring) -> None:
     for strip in (parts.strip, parts.sheet):
         wiring.on(strip.pick, events.on_pick, js=js, picked=parts.asked, view=parts.view)
     wiring.on(parts.strip.more, events.on_more, view=parts.view)
+    wiring.on(parts.look_again.click, events.on_look_again, view=parts.view)
     wiring.on(parts.progress.follow, events.on_follow, view=parts.view)
     wiring.on(parts.actions.delete, events.on_delete, trigger_mode="multiple", view=parts.view)
 

@@ -59,6 +59,14 @@ class CreateEvents:
             updates |= self._show.refusal(InvalidRequest(NO_COOKIE))
         return updates
 
+    def on_look_again(self, view: View, request: gr.Request) -> Updates:
+        """Show on an idle page what another tab of this visitor has drawn, and follow its run."""
+        owner = owner_of(request)
+        updates = self._show.strip(owner, view)
+        if active := self._studio.jobs(owner, active_only=True, limit=1):
+            updates[self._parts.started] = active[0].id
+        return updates
+
     async def on_watch(self, started: str, request: gr.Request) -> AsyncIterator[Updates]:
         """Show the visitor's jobs, one after the other, until none is active."""
         parts = self._parts

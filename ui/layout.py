@@ -56,6 +56,7 @@ def build_layout(studio: Studio, examples: tuple[Example, ...]) -> Parts:
         started=gr.HTML("", visible="hidden", elem_id="started"),
         drawn=gr.HTML("", visible="hidden", elem_id="drawn"),
         ended=gr.HTML("", visible="hidden", elem_id="ended"),
+        look_again=gr.Button(visible="hidden", elem_id="look-again"),
         form_model=gr.HTML(model.key, visible="hidden", elem_id="form-model"),
         saved=gr.BrowserState(None, storage_key=STORAGE_KEY, secret=STORAGE_SECRET),
         asked=gr.HTML("0", visible="hidden"),

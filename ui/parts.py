@@ -59,6 +59,8 @@ class Parts:
     """Id of the job that the page shows being drawn, not shown: the one that Stop stops."""
     ended: gr.HTML
     """Id of the job that ended last, not shown; its change brings the result onto the sheet."""
+    look_again: gr.Button
+    """Not shown: assets/page.js presses it when the visitor comes back to an idle page."""
     form_model: gr.HTML
     """Key of the model whose defaults the form took over last, not shown. It is no gr.State:
     a server that was started again has forgotten those."""
