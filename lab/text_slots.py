@@ -51,6 +51,7 @@ GROUNDS = ("in the sky", "on mars", "in the desert", "at night", "in the snow", 
 
 BATCH = 64
 PEAK_LEARNING_RATE = 6e-4
+WARM_UP_STEPS = 100
 HELD_WEIGHT = 2.0
 """Weight of the states that are to stay, beside the slots' own error."""
 
@@ -121,21 +122,24 @@ def compose(rng: np.random.Generator, things: Sequence[str], nouns: Sequence[str
     parts = [_phrase(rng, things, nouns) for _ in range(2)]
     wordings = WORDINGS[relation]
     core = wordings[rng.integers(len(wordings))].format(*(phrase for phrase, _, _ in parts))
+    text = captions.dress_up(rng, _on_ground(rng, core))
+    asked: tuple[list, list] = ([], [])
+    for (phrase, colour, noun), place in zip(parts, PLACES[relation], strict=True):
+        start = text.index(phrase)
+        for word, found in zip((noun, colour), asked, strict=True):
+            if word:
+                end = text.index(word, start) + len(word)
+                found.append((SLOTS.index(place), _count(text[:end]) - 1))
+    return Sentence(text, *map(tuple, asked))
+
+
+def _on_ground(rng: np.random.Generator, core: str) -> str:
     chance = rng.random()
     if chance < 0.3:
-        core += captions.on_ground(rng, COLOUR_WORDS[rng.integers(len(COLOUR_WORDS))])
-    elif chance < 0.5:
-        core = f"{core} {GROUNDS[rng.integers(len(GROUNDS))]}".strip()
-    text = captions.dress_up(rng, core)
-    nouns_at, colours_at = [], []
-    for (phrase, colour, noun), place in zip(parts, PLACES[relation], strict=True):
-        slot, start = SLOTS.index(place), text.index(phrase)
-        end = text.index(noun, start) + len(noun)
-        nouns_at.append((slot, _count(text[:end]) - 1))
-        if colour:
-            end = text.index(colour, start) + len(colour)
-            colours_at.append((slot, _count(text[:end]) - 1))
-    return Sentence(text, tuple(nouns_at), tuple(colours_at))
+        return core + captions.on_ground(rng, COLOUR_WORDS[rng.integers(len(COLOUR_WORDS))])
+    if chance < 0.5:
+        return f"{core} {GROUNDS[rng.integers(len(GROUNDS))]}".strip()
+    return core
 
 
 def _phrase(
@@ -178,28 +182,39 @@ def teach_slots(
     others: Sequence[str],
     seconds: float,
 ) -> CLIPTextModel:
-    """Train for some seconds, on relations and, a third of each batch, on other captions."""
-    encoder = repeater.encoder
-    encoder.set_attn_implementation("eager")
-    repeater.before.set_attn_implementation("eager")
-    trained = [parameter for parameter in repeater.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, PEAK_LEARNING_RATE, (0.9, 0.98), weight_decay=0.01)
+    """Train for some seconds, on relations and, a third of each batch, on other captions.
+
+    Args:
+        names: words for things of the corpus, and any other nouns.
+    """
+    for encoder in (repeater.encoder, repeater.before):
+        encoder.set_attn_implementation("eager")  # faster on a CPU, see train_text.start_run
+    optimizer = torch.optim.AdamW(
+        (weight for weight in repeater.parameters() if weight.requires_grad),
+        PEAK_LEARNING_RATE,
+        (0.9, 0.98),
+        weight_decay=0.01,
+    )
     rng, began, step, told = np.random.default_rng(11), time.monotonic(), 0, []
     while (spent := time.monotonic() - began) < seconds:
         for group in optimizer.param_groups:
-            warm = min(1.0, (step + 1) / 100)
+            warm = min(1.0, (step + 1) / WARM_UP_STEPS)
             group["lr"] = PEAK_LEARNING_RATE * warm * max(0.01, 1 - spent / seconds)
         chosen = [others[number] for number in rng.integers(len(others), size=BATCH // 3)]
         batch = [compose(rng, *names) for _ in range(BATCH - len(chosen))]
-        losses = repeater.losses(read(tokenizer, [*batch, *map(Sentence, chosen)]))
-        (HELD_WEIGHT * losses[0] + losses[1] + losses[2]).backward()
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        told.append([loss.item() for loss in losses])
+        told.append(_step(repeater, optimizer, read(tokenizer, [*batch, *map(Sentence, chosen)])))
         step += 1
         if step % 50 == 0:
             mean = np.mean(told, 0)
             _log.info("slots step %d, %.0f s: held %.4f noun %.3f colour %.3f", step, spent, *mean)
             told.clear()
-    return encoder.eval()
+    return repeater.encoder.eval()
+
+
+def _step(repeater: Repeater, optimizer: torch.optim.Optimizer, reading: Reading) -> list[float]:
+    losses = repeater.losses(reading)
+    (HELD_WEIGHT * losses[0] + losses[1] + losses[2]).backward()
+    nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    return [loss.item() for loss in losses]

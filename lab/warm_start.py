@@ -33,17 +33,10 @@ def widen_autoencoder(old: AutoencoderKL) -> AutoencoderKL:
     """
     torch.manual_seed(0)
     wide = build_autoencoder()
-    before, after = old.config.latent_channels, wide.config.latent_channels
-    places = torch.cat([torch.arange(before), after + torch.arange(before)])  # means, log variances
     _copy_same(old, wide)
-    for part in ("weight", "bias"):
-        getattr(wide.encoder.conv_out, part)[places] = getattr(old.encoder.conv_out, part)
-    _identity(wide.quant_conv)
-    wide.quant_conv.bias[after + before :] = START_LOG_VARIANCE
-    wide.quant_conv.weight[after + before :] *= 0.1
-    wide.quant_conv.weight[places] = 0
-    wide.quant_conv.weight[places[:, None], places] = old.quant_conv.weight
-    wide.quant_conv.bias[places] = old.quant_conv.bias
+    before, after = old.config.latent_channels, wide.config.latent_channels
+    means, log_variances = torch.arange(before), after + torch.arange(before)
+    _widen_encoder(old, wide, torch.cat([means, log_variances]), after + before)
     _identity(wide.post_quant_conv)
     wide.post_quant_conv.weight[:before, :before] = old.post_quant_conv.weight
     wide.post_quant_conv.bias[:before] = old.post_quant_conv.bias
@@ -51,6 +44,20 @@ def widen_autoencoder(old: AutoencoderKL) -> AutoencoderKL:
     wide.decoder.conv_in.weight[:, :before] = old.decoder.conv_in.weight
     wide.decoder.conv_in.bias.copy_(old.decoder.conv_in.bias)
     return wide
+
+
+def _widen_encoder(
+    old: AutoencoderKL, wide: AutoencoderKL, places: torch.Tensor, new_variances: int
+) -> None:
+    """Put the outputs of `old` to their places; from `new_variances` on new ones are small."""
+    for part in ("weight", "bias"):
+        getattr(wide.encoder.conv_out, part)[places] = getattr(old.encoder.conv_out, part)
+    _identity(wide.quant_conv)
+    wide.quant_conv.bias[new_variances:] = START_LOG_VARIANCE
+    wide.quant_conv.weight[new_variances:] *= 0.1
+    wide.quant_conv.weight[places] = 0
+    wide.quant_conv.weight[places[:, None], places] = old.quant_conv.weight
+    wide.quant_conv.bias[places] = old.quant_conv.bias
 
 
 @torch.no_grad()
