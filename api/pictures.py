@@ -43,8 +43,8 @@ def build_picture_routes(studio: Studio) -> APIRouter:
 def file_name(picture: Picture) -> str:
     """A name that a visitor finds again: the first words of the prompt and the seed.
 
-    Letters, digits and emoji of all languages stay; whatever else is in a prompt, such as
-    separators of paths and characters that show as nothing, becomes a hyphen.
+    Letters, digits and emoji of all languages stay; separators of paths, control characters and
+    whatever else is in a prompt become hyphens.
     """
     request = picture.recipe.request
     larger = f"-x{picture.recipe.enlarged}" if picture.recipe.enlarged > 1 else ""

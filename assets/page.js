@@ -114,7 +114,6 @@
     byId('look-again')?.click();
   }
   document.addEventListener('visibilitychange', lookAgain);
-  addEventListener('focus', lookAgain);
 
   let wasRunning = false;
   setInterval(() => {

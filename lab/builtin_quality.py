@@ -17,14 +17,13 @@ from lab.builtin_drawing import SHEET, load_variant, open_catalogue, save_sheet,
 from lab.corpus import PARTS, draw_examples, open_shelf
 from lab.exam import Exam, Score, look
 from lab.example import Example
-from lab.judge import COUNTS, Judge, load_judge
+from lab.judge import COUNTS, Judge, find_judge, load_judge
 from lab.judge_senses import RELATIONS
 from lab.metrics.distances import frechet_distance
 from lab.metrics.figures import Figure
 from lab.metrics.intervals import jackknife
 from lab.metrics.observers import Observer, Views, load_lite0
 from lab.shelf import Shelf
-from lab.train_judge import JUDGE
 
 PROMPT_SEED, REFERENCE_SEED = 77, 78
 PROMPTS = 1000
@@ -104,14 +103,15 @@ def add_options(parser: argparse._ArgumentGroup) -> None:
 def score_builtin(options: argparse.Namespace) -> None:
     """Draw held-out prompts with every variant; print and save the figures and the sheet."""
     torch.set_num_threads(options.threads)
-    judge, _ = load_judge(options.cache / JUDGE)
+    judge, _ = load_judge(find_judge(options.cache))
     shelf = open_shelf(options.cache)
     examples = held_out(shelf, PROMPT_SEED, options.prompts)
     jury = Jury(judge, examples, held_out(shelf, REFERENCE_SEED, options.prompts))
     prompts = [example.caption for example in examples]
     verdicts = [jury.hear(REAL, [example.image for example in examples])]
     catalogue, settings = open_catalogue(options.model)
-    for number, row in enumerate(variants(catalogue)):
+    rows = [row for row in variants(catalogue) if not (options.model and row.lora)]
+    for number, row in enumerate(rows):  # a LoRA fits no other model
         variant = load_variant(catalogue, settings, row)
         _log.info("drawing %s", variant.name)
         drawn = variant.draw(prompts)

@@ -12,7 +12,7 @@ from lab.garment_outlines import GARMENTS, Garment, Outline
 from lab.palette import contrasting, jitter, say
 
 HOME_SHARE = 0.03
-"""How often the dress of the home page's own prompt is drawn."""
+"""How often a dress of the cloth that the home page's own prompt names is drawn."""
 
 
 def draw_garment(rng: np.random.Generator) -> Example:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from shutil import copyfile, rmtree
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,11 +13,14 @@ import torch
 from lab.networks import build_scheduler, build_unet
 from lab.store import load_checkpoint
 from lab.tokens import load_tokenizer
+from studio.specs import LORA_FILE
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 TARGET = Path("assets/builtin")
+FAST = "fast"
+"""Folder of the four-step variant's LoRA, inside the model's."""
 SCHEDULER_READERS = {"clip_sample": False, "set_alpha_to_one": False, "skip_prk_steps": True}
 """What other schedulers than Euler read, as the folders of Stable Diffusion say it."""
 
@@ -50,7 +54,7 @@ def read_unet(path: Path) -> UNet2DConditionModel:
 
 
 def export(cache: Path, target: Path) -> None:
-    """Save the pipeline in half precision, and strip where it was made.
+    """Save the pipeline in half precision with its four-step LoRA, and strip where it was made.
 
     diffusers loads half precision as float32 unless told otherwise; transformers loads as what
     the configuration says, so that says float32.
@@ -59,6 +63,11 @@ def export(cache: Path, target: Path) -> None:
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         part.half()
     pipeline.save_pretrained(target)
+    learnt, teacher = cache / "fast-lora.safetensors", cache / "denoiser.safetensors"
+    rmtree(target / FAST, ignore_errors=True)  # one of other weights would draw noise
+    if learnt.exists() and learnt.stat().st_mtime >= teacher.stat().st_mtime:
+        (target / FAST).mkdir()
+        copyfile(learnt, target / FAST / LORA_FILE)
     _complete(target / "scheduler" / "scheduler_config.json", SCHEDULER_READERS)
     _complete(target / "text_encoder" / "config.json", {"dtype": "float32"})
     for config in target.rglob("*.json"):

@@ -23,6 +23,10 @@ from lab.store import load_checkpoint, save_checkpoint
 WIDTH, DEEP_WIDTH, EMBEDDING = 128, 256, 128
 COUNTS = (1, 2, 3, 4)
 BATCH = 100
+JUDGE = "judge.safetensors"
+"""Name of the judge inside the cache of a training."""
+COMMITTED = Path(__file__).with_name(JUDGE)
+"""The judge of the committed figures, in half precision."""
 
 
 class MissingJudge(RuntimeError):
@@ -146,10 +150,20 @@ class JudgeRanker:
         return self.judge.read(texts).numpy()
 
 
-def save_judge(path: Path, judge: Judge, state: dict) -> None:
+def save_judge(path: Path, judge: Judge, state: dict, dtype: torch.dtype = torch.float32) -> None:
     """Write a judge with its names and whatever else is to be kept."""
     names = {"things": judge.names.things, "patterns": judge.names.patterns}
-    save_checkpoint(path, judge.state_dict(), {"names": names, **state})
+    weights = {
+        name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+        for name, tensor in judge.state_dict().items()
+    }
+    save_checkpoint(path, weights, {"names": names, **state})
+
+
+def find_judge(cache: Path) -> Path:
+    """Return where the judge lies: the one of one's own training, or else the committed one."""
+    own = cache / JUDGE
+    return own if own.exists() or not COMMITTED.exists() else COMMITTED
 
 
 def load_judge(path: Path) -> tuple[Judge, dict]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 SIDE = 64
 """Side at which the judge looks, px."""
-WORD_BUCKETS, PAIR_BUCKETS = 8192, 16384
+WORD_BUCKETS, PAIR_BUCKETS = 4096, 8192
 """Places for words, and for pairs of neighbouring words, in the text's table."""
 RELATIONS = ("left of", "right of", "above", "below")
 

@@ -28,7 +28,7 @@ class Latents:
     """What the denoiser trains on; the shards stay on disk until they are looked at."""
 
     latents: Sequence[np.ndarray]
-    """One (N, 4, S, S) float16 per shard; mean about 0 and deviation about 1 in each channel."""
+    """One (N, C, S, S) float16 per shard; mean about 0 and deviation about 1 in each channel."""
     states: Sequence[np.ndarray]
     """One (N, 32, 256) float16 per shard: what the text encoder makes of the captions."""
     empty: np.ndarray
@@ -56,7 +56,7 @@ def to_pixels(images: np.ndarray, device: torch.device) -> torch.Tensor:
 
 @torch.inference_mode()
 def encode(autoencoder: AutoencoderKL, images: np.ndarray, shrink: int = 1) -> np.ndarray:
-    """Return the latents of pictures, (N, 4, H / 4, W / 4) float16, made smaller first."""
+    """Return the latents of pictures, (N, C, H / 4, W / 4) float16, made smaller first."""
     device, blocks = autoencoder.device, []
     for start in range(0, len(images), BATCH):
         pixels = to_pixels(images[start : start + BATCH], device)

@@ -35,7 +35,7 @@ class Paths:
     numbers: np.ndarray
     """(N,) int64: the picture of the corpus whose caption each path follows."""
     points: np.ndarray
-    """(N, 5, 4, S, S) float16: latents before the first step, between two, and after the last."""
+    """(N, 5, C, S, S) float16: latents before the first step, between two, and after the last."""
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -76,7 +76,7 @@ def draw_paths(
 def _follow(
     unet: UNet2DConditionModel, noise: torch.Tensor, texts: torch.Tensor, guidance: float
 ) -> torch.Tensor:
-    """Follow (B, 4, S, S) noise to the end; return (B, 5, 4, S, S), half precision."""
+    """Follow (B, C, S, S) noise to the end; return (B, 5, C, S, S), half precision."""
     latents, kept = noise, [noise]
     for number, (timestep, now, then) in enumerate(
         zip(*step_angles(STEPS * SUBSTEPS), strict=True)

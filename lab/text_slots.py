@@ -4,7 +4,8 @@ CLIP's text encoder only looks back: in "a cat left of a dog" the state of "cat"
 which side the cat is, and a probe of the distilled states found the side in 43 % (of four; the end
 of the sentence a thing stands at, in 98 %). The padding after a caption sees all of it. Its last
 six tokens learn to repeat what stands left, right, above, below, in front and behind: each the
-state of that thing's word and of its colour. All other states are held where they were.
+state of that thing's word and of its colour. The start, the words and the first end token are held
+where they were; the padding between those and the slots is all but free.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import re
 import time
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,6 +56,9 @@ WARM_UP_STEPS = 100
 HELD_WEIGHT = 2.0
 """Weight of the states that are to stay, beside the slots' own error."""
 
+SLOT_HELD_WEIGHT = 0.02
+"""The same for the slots themselves, against the held ones: just so that they do not run away."""
+
 _WORD = re.compile(r"[a-z]+|[0-9]")
 _log = logging.getLogger(__name__)
 
@@ -80,6 +84,10 @@ class Reading:
     """(n, 3): row, slot, token."""
     colours: torch.Tensor
 
+    def to(self, device: torch.device) -> Reading:
+        """Return the same on a device."""
+        return Reading(*(getattr(self, field.name).to(device) for field in fields(self)))
+
 
 class Repeater(nn.Module):
     """A text encoder whose slots are read by two heads, beside what it was before."""
@@ -102,14 +110,14 @@ class Repeater(nn.Module):
                 for head, asked in ((self.noun, reading.nouns), (self.colour, reading.colours))
             ]
         moved = (states.float() - before).square().mean(2)
-        slots = moved[:, FIRST_SLOT:].mean()
+        slots = moved[:, FIRST_SLOT:].mean()  # they may say something new, but not louder
         centre = before[reading.held].mean(0)
         found = [
             1
             - functional.cosine_similarity(one.float(), before[at[:, 0], at[:, 2]] - centre).mean()
             for one, at in zip(said, (reading.nouns, reading.colours), strict=True)
         ]
-        return [moved[reading.held].mean() + 0.02 * slots, *found]
+        return [moved[reading.held].mean() + SLOT_HELD_WEIGHT * slots, *found]
 
     @staticmethod
     def _say(head: nn.Linear, states: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
@@ -123,14 +131,16 @@ def compose(rng: np.random.Generator, things: Sequence[str], nouns: Sequence[str
     wordings = WORDINGS[relation]
     core = wordings[rng.integers(len(wordings))].format(*(phrase for phrase, _, _ in parts))
     text = captions.dress_up(rng, _on_ground(rng, core))
-    asked: tuple[list, list] = ([], [])
-    for (phrase, colour, noun), place in zip(parts, PLACES[relation], strict=True):
-        start = text.index(phrase)
-        for word, found in zip((noun, colour), asked, strict=True):
-            if word:
-                end = text.index(word, start) + len(word)
-                found.append((SLOTS.index(place), _count(text[:end]) - 1))
-    return Sentence(text, *map(tuple, asked))
+    nouns_at, colours_at, start = [], [], text.index(core)
+    for (phrase, colour, _), place in zip(parts, PLACES[relation], strict=True):
+        start = text.index(phrase, start)
+        end, slot = start + len(phrase), SLOTS.index(place)
+        nouns_at.append((slot, _count(text[:end]) - 1))  # the noun ends its phrase
+        if colour:
+            coloured = start + phrase.index(colour) + len(colour)
+            colours_at.append((slot, _count(text[:coloured]) - 1))
+        start = end
+    return Sentence(text, tuple(nouns_at), tuple(colours_at))
 
 
 def _on_ground(rng: np.random.Generator, core: str) -> str:
@@ -184,11 +194,15 @@ def teach_slots(
 ) -> CLIPTextModel:
     """Train for some seconds, on relations and, a third of each batch, on other captions.
 
+    It writes no checkpoint: where it is stopped, its minutes begin anew.
+
     Args:
         names: words for things of the corpus, and any other nouns.
     """
-    for encoder in (repeater.encoder, repeater.before):
-        encoder.set_attn_implementation("eager")  # faster on a CPU, see train_text.start_run
+    device = repeater.noun.weight.device
+    if device.type == "cpu":  # where it is faster, see train_text.start_run
+        for encoder in (repeater.encoder, repeater.before):
+            encoder.set_attn_implementation("eager")
     optimizer = torch.optim.AdamW(
         (weight for weight in repeater.parameters() if weight.requires_grad),
         PEAK_LEARNING_RATE,
@@ -202,7 +216,8 @@ def teach_slots(
             group["lr"] = PEAK_LEARNING_RATE * warm * max(0.01, 1 - spent / seconds)
         chosen = [others[number] for number in rng.integers(len(others), size=BATCH // 3)]
         batch = [compose(rng, *names) for _ in range(BATCH - len(chosen))]
-        told.append(_step(repeater, optimizer, read(tokenizer, [*batch, *map(Sentence, chosen)])))
+        reading = read(tokenizer, [*batch, *map(Sentence, chosen)]).to(device)
+        told.append(_step(repeater, optimizer, reading))
         step += 1
         if step % 50 == 0:
             mean = np.mean(told, 0)

@@ -32,6 +32,7 @@ from lab.stamps import STAMPS
 from lab.text_lessons import learn_texts, slot_words
 from lab.text_slots import Repeater, teach_slots
 from lab.tokens import load_tokenizer, tokenize
+from lab.workers import Workers
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -81,7 +82,7 @@ def make_text_encoder(options: argparse.Namespace) -> None:
         train_text.load_run(run, path)
     studied = train_text.Class(tokenizer, tokenize(tokenizer, texts), lessons, options.device)
     train_text.train_text(run, studied, path, options.text_minutes * 60)
-    repeater = Repeater(run.average.encoder.requires_grad_(True))
+    repeater = Repeater(run.average.encoder.requires_grad_(True)).to(options.device)
     names, seconds = slot_words(options.cache), options.slot_minutes * 60
     teach_slots(repeater, tokenizer, names, texts, seconds).save_pretrained(folder)
 
@@ -194,6 +195,8 @@ def main() -> None:
         "--threads", type=int, default=1, help="CPU threads; more than free cores is slower"
     )
     options = parser.parse_args()
+    if Workers.expected() > 1 and options.stage != "denoiser":
+        parser.error("several workers train one stage only: --stage denoiser")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
     try:

@@ -1,4 +1,4 @@
-"""Train the judge on the shards of the corpus: `python -m lab.train_judge`.
+"""Train the judge on the shards of the corpus, but for stamps: `python -m lab.train_judge`.
 
 The held-out combinations, concepts and style are in no shard, and no drawn picture is: what the
 judge says of a model rests on real pictures alone.
@@ -16,16 +16,15 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from lab.corpus import count_shards, read_shard
-from lab.judge import Judge, Sight, load_judge, save_judge
-from lab.judge_lessons import NOWHERE, Lessons, collect_names, read_lessons
+from lab.corpus import read_shard
+from lab.judge import COMMITTED, JUDGE, Judge, Sight, load_judge, save_judge
+from lab.judge_lessons import NOWHERE, Lessons, collect_names, read_lessons, seen_numbers
 from lab.judge_senses import SIDE, prepare, relation_scores
 
 BATCH = 64
 PEAK_LEARNING_RATE = 2e-3
 CORPUS = "corpus"
-JUDGE = "judge.safetensors"
-"""Names inside the cache."""
+"""Name inside the cache."""
 SAVE_EVERY_S = 120.0
 _log = logging.getLogger(__name__)
 
@@ -121,6 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=Path(".lab"))
     parser.add_argument("--minutes", type=float, default=35, help="of one core, over all runs")
+    parser.add_argument("--keep", action="store_true", help="also write the one to be committed")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)
@@ -129,11 +129,11 @@ def main() -> None:
     if path.exists():
         judge, state = load_judge(path)
     else:
-        rows = [
-            row for number in range(count_shards(corpus)) for row in read_shard(corpus, number).rows
-        ]
+        rows = [row for number in seen_numbers(corpus) for row in read_shard(corpus, number).rows]
         judge, state = Judge(collect_names(rows)), {"spent": 0.0}
-    train_judge(judge, path, corpus, state["spent"], options.minutes * 60)
+    judge = train_judge(judge, path, corpus, state["spent"], options.minutes * 60)
+    if options.keep:
+        save_judge(COMMITTED, judge, load_judge(path)[1], torch.float16)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 A fresh checkout has the weights of `assets/builtin` but no checkpoint. This writes them as one,
 with empty moments, into the cache. Where a network has more latent channels by now than the
-committed one, the new channels begin at nothing, so that pictures are at first as they were.
+committed one, the new channels begin unread, so that pictures are at first as they were. What a
+widened autoencoder says in them is random until it is trained: do that before `--stage latents`.
 """
 
 from __future__ import annotations

@@ -22,11 +22,16 @@ class Workers:
     """This process and the others that train the same network."""
 
     def __init__(self, round_s: float = ROUND_S) -> None:
-        self.rank, self.count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.rank, self.count = int(os.environ.get("RANK", 0)), self.expected()
         self._round_s, self._steps = round_s, 0
         if self.count > 1 and not distributed.is_initialized():
             distributed.init_process_group("gloo")
         self._next = time.monotonic() + round_s
+
+    @staticmethod
+    def expected() -> int:
+        """Return how many there are to be."""
+        return int(os.environ.get("WORLD_SIZE", 1))
 
     @property
     def leads(self) -> bool:
@@ -49,7 +54,9 @@ class Workers:
     def _average(self, module: nn.Module, done: bool) -> bool:
         """Replace the weights by the mean over all workers, each by the steps of its round."""
         parameters = list(module.parameters())
-        own = torch.cat([*(one.reshape(-1) for one in parameters), torch.ones(1)]) * self._steps
+        own = (
+            torch.cat([*(one.reshape(-1).cpu() for one in parameters), torch.ones(1)]) * self._steps
+        )
         summed = torch.cat([own, torch.tensor([float(done)])])
         distributed.all_reduce(summed)
         means = (summed[:-2] / summed[-2]).split([one.numel() for one in parameters])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from os.path import normpath
 from pathlib import Path
 
 from studio.errors import InvalidRequest, UnknownScheduler
@@ -75,13 +76,17 @@ def _model(key: str, table: Mapping[str, object], known: Mapping[str, SchedulerS
 
 
 def _check_folders(place: str, spec: ModelSpec) -> None:
-    """Refuse a folder outside this repository, also one that a link leads out to.
+    """Refuse a folder outside this repository, and a LoRA that a link leads out to.
 
-    An absolute path would replace ROOT where the two are joined.
+    An absolute path would replace ROOT where the two are joined. A source may be a link: a host
+    may keep the built-in model on another disk.
     """
-    for name, folder in [("lora", spec.lora or ""), *(("sources", one) for one in spec.sources)]:
-        if not (ROOT / folder).resolve().is_relative_to(ROOT):
+    folders = [("sources", one, Path(normpath(ROOT / one))) for one in spec.sources]
+    if spec.lora:
+        folders.append(("lora", spec.lora, (ROOT / spec.lora).resolve()))
+    for name, said, folder in folders:
+        if not folder.is_relative_to(ROOT):
             raise InvalidRequest(
-                f"{place}: `{name}` must be inside this repository, got {folder!r}. "
+                f"{place}: `{name}` must be inside this repository, got {said!r}. "
                 "`CROQUIS_MODEL_PATHS` names the folder of a checkpoint elsewhere."
             )

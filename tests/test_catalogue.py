@@ -51,7 +51,7 @@ def test_karras_is_stated_both_ways_where_it_exists(catalogue: Catalogue) -> Non
 
 
 def test_an_unknown_key_is_told_with_the_known_ones(catalogue: Catalogue) -> None:
-    with pytest.raises(UnknownModel, match="builtin, sd2"):
+    with pytest.raises(UnknownModel, match="builtin, builtin-fast, sd2"):
         catalogue.get_model("sd3")
     with pytest.raises(UnknownScheduler, match="euler, euler_trailing"):
         catalogue.get_scheduler("magic")
@@ -141,6 +141,8 @@ def test_a_link_out_of_the_repository_is_refused(
     assert kept.lora_file == root / "inside" / LORA_FILE
     with pytest.raises(InvalidRequest, match="`lora` must be inside"):
         load_changed(tmp_path, old, f'{old}\nlora = "link"')
+    linked = load_changed(tmp_path, old, 'sources = ["link"]').get_model("builtin")
+    assert linked.sources == ("link",)  # a host may keep the model on another disk
 
 
 def test_a_scheduler_without_its_package_is_left_out(tmp_path: Path) -> None:

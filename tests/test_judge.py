@@ -6,16 +6,29 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import islice, repeat
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lab import train_judge
+from lab.corpus_patterns import draw_pattern
 from lab.evaluate import main
 from lab.exam import Evidence, Exam, look
 from lab.example import Example
-from lab.judge import Judge, JudgeRanker, MissingJudge, Names, Sight, load_judge, save_judge
+from lab.judge import (
+    COMMITTED,
+    Judge,
+    JudgeRanker,
+    MissingJudge,
+    Names,
+    Sight,
+    find_judge,
+    load_judge,
+    save_judge,
+)
 from lab.judge_lessons import NOWHERE, collect_names, make_lessons, read_lessons
 from lab.judge_senses import RELATIONS, prepare, relation_scores, word_buckets
 from lab.store import CorruptCheckpoint
@@ -221,10 +234,33 @@ def test_an_eye_that_sees_nothing_answers_nothing_rightly():
         assert found[name] == 0
 
 
+def test_ones_own_judge_goes_before_the_committed_one(tmp_path):
+    assert find_judge(tmp_path) == COMMITTED
+    save_judge(tmp_path / "judge.safetensors", Judge(NAMES), {})
+    assert find_judge(tmp_path) == tmp_path / "judge.safetensors"
+
+
+def test_the_committed_judge_names_patterns_that_it_never_saw():
+    judge, _ = load_judge(COMMITTED)
+    rng = np.random.default_rng(12)
+    drawn = (draw_pattern(rng) for _ in repeat(None))
+    fresh = list(islice((one for one in drawn if one.held_out), 60))
+    scores = Exam(judge, fresh).score(look(judge, [one.image for one in fresh]))
+    found = {score.name: score for score in scores}
+    assert found["pattern"].share > 0.7 > 0.3 > found["pattern"].chance
+    assert found["own caption among 100"].share > 0.5 > 0.2 > found["own caption among 100"].chance
+
+
 def test_a_missing_judge_says_how_to_train_one(tmp_path, capsys):
     with pytest.raises(MissingJudge, match="python -m lab.train_judge"):
         load_judge(tmp_path / "judge.safetensors")
-    assert main(["--builtin", "--cache", str(tmp_path)]) == 2
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("one", "two"):
+        Image.new("RGB", (64, 64), "red").save(folder / f"{name}.png")
+    rows = [f'{{"file_name": "{name}.png", "text": "red"}}' for name in ("one", "two")]
+    (folder / "metadata.jsonl").write_text("\n".join(rows), "utf-8")
+    assert main([str(folder), "--judge", str(tmp_path / "judge.safetensors")]) == 2
     assert "python -m lab.train_judge" in capsys.readouterr().err
 
 

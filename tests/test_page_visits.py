@@ -126,7 +126,7 @@ def test_an_idle_tab_notices_what_another_one_began(site: Site, open_page: OpenP
     expect(idle.locator(".strip [data-event=pick]")).to_have_count(1)
     asked.clear()
     come_back(idle)
-    idle.evaluate("dispatchEvent(new Event('focus'))")
+    idle.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     expect(idle.locator(".strip [data-event=pick]")).to_have_count(2)
     assert len([url for url in asked if "/gradio_api/run/" in url]) == 1
 

@@ -6,9 +6,15 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import load_file
 
 from lab import networks, train_denoiser
+from lab.export import export
 from lab.warm_start import forget, warm_start, widen_autoencoder, widen_unet
+from studio.settings import ROOT
+from studio.specs import LORA_FILE
+
+BUILTIN = ROOT / "assets" / "builtin"
 
 
 def narrow_autoencoder() -> AutoencoderKL:
@@ -45,16 +51,16 @@ def test_a_widened_denoiser_says_the_same_of_the_old_channels() -> None:
 
 
 def test_a_warm_start_is_a_checkpoint_that_training_takes(tmp_path: Path) -> None:
-    warm_start(Path("assets/builtin"), tmp_path)
+    warm_start(BUILTIN, tmp_path)
     fresh = train_denoiser.start_run(networks.build_unet(), torch.device("cpu"))
     run = train_denoiser.load_run(fresh, tmp_path / "denoiser.safetensors")
-    committed = UNet2DConditionModel.from_pretrained("assets/builtin/unet")
+    committed = UNet2DConditionModel.from_pretrained(BUILTIN / "unet")
     assert torch.equal(
         run.average.mid_block.resnets[0].conv1.weight, committed.mid_block.resnets[0].conv1.weight
     )
     assert (run.step, run.spent_s) == (0, 0.0)
     saved = (tmp_path / "denoiser.safetensors").stat().st_mtime_ns
-    warm_start(Path("assets/builtin"), tmp_path)
+    warm_start(BUILTIN, tmp_path)
     assert (tmp_path / "denoiser.safetensors").stat().st_mtime_ns == saved
 
 
@@ -63,3 +69,17 @@ def test_forgotten_moments_are_nothing() -> None:
     optimizer = torch.optim.AdamW(layer.parameters())
     forget(optimizer)
     assert not optimizer.state[layer.weight]["exp_avg"].any()
+
+
+def test_a_warm_start_that_is_exported_is_the_committed_model(tmp_path: Path) -> None:
+    warm_start(BUILTIN, tmp_path / "cache")
+    lora = tmp_path / "cache" / "fast-lora.safetensors"
+    lora.write_bytes(b"weights")
+    export(tmp_path / "cache", tmp_path / "out")
+    for part in ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model"):
+        new, old = (
+            load_file(folder / f"{part}.safetensors") for folder in (tmp_path / "out", BUILTIN)
+        )
+        assert new.keys() == old.keys()
+        assert all(torch.equal(new[name], old[name]) for name in old)
+    assert (tmp_path / "out" / "fast" / LORA_FILE).read_bytes() == b"weights"

@@ -57,6 +57,10 @@ def test_two_workers_take_the_mean_by_steps_and_stop_together() -> None:
         )
         for rank in ("0", "1")
     ]
-    told = [worker.communicate(timeout=120)[0].split() for worker in workers]
+    try:
+        told = [worker.communicate(timeout=120)[0].split() for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
     mean = (2 * TWO_STEPS_OF_ONE + ONE_OF_THE_OTHER) / 3
     assert told == [[str(mean), "True", "True"], [str(mean), "True", "False"]]
