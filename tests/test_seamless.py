@@ -64,9 +64,9 @@ def wish(tiling: str, **changes: object) -> GenerationRequest:
     return GenerationRequest(**(own.to_json() | values))
 
 
-def mean_scores(images: list[Image.Image]) -> tuple[float, float]:
-    across = np.mean([seam_score(np.asarray(image), "x") for image in images])
-    down = np.mean([seam_score(np.asarray(image), "y") for image in images])
+def median_scores(images: list[Image.Image]) -> tuple[float, float]:
+    across = np.median([seam_score(np.asarray(image), "x") for image in images])
+    down = np.median([seam_score(np.asarray(image), "y") for image in images])
     return float(across), float(down)
 
 
@@ -75,8 +75,8 @@ def test_edges_join_where_asked_and_only_there(builtin: LoadedModel, tiling: str
     drawn = [one for text in PROMPTS for one in pictures(builtin, wish(tiling, prompt=text))]
     large = [Upscaler("cpu").enlarge(image, tiling) for image in drawn]
     for images in (drawn, large):
-        for wraps, score in zip(AXES[tiling], mean_scores(images), strict=True):
-            # A line of the picture may lie on the edge as anywhere else, so not exactly 1.
+        for wraps, score in zip(AXES[tiling], median_scores(images), strict=True):
+            # The median: in some pictures a line, such as the edge of a stripe, lies on the seam.
             assert score < 1.8 if wraps else score > 2.5, (tiling, score)
 
 
@@ -128,7 +128,9 @@ def test_a_unet_that_wraps_moves_with_its_input(tiny: LoadedModel, downsample_pa
 def test_the_decoder_joins_edges_also_in_tiles(builtin: LoadedModel, in_tiles: bool) -> None:
     """One wave of latents that repeats: what is decoded from it has to repeat as well."""
     vae = builtin.pipeline.vae
-    wave = torch.sin((torch.arange(48) / 48 + 1 / 8) * 2 * torch.pi).expand(1, 4, 48, 48)
+    wave = torch.sin((torch.arange(48) / 48 + 1 / 8) * 2 * torch.pi).expand(
+        1, vae.config.latent_channels, 48, 48
+    )
     with torch.inference_mode(), seamless(builtin.pipeline, "x", in_tiles=in_tiles):
         if in_tiles:
             vae.enable_tiling()
