@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from studio.catalogue import Catalogue
-from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
+from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML, tomllib
 from studio.errors import InvalidRequest
 from studio.jobs import Enlargement, Job, JobState
 from studio.progress import Progress
 from studio.request import GenerationRequest
-from studio.settings import Settings
+from studio.settings import ROOT, Settings
 from ui import sizes, stage, words
 from ui.controls import fit
 from ui.examples import DEFAULT_EXAMPLES, load_examples, render_examples
@@ -287,3 +287,9 @@ def test_examples_come_from_the_file(tmp_path: Path) -> None:
     examples = load_examples(tmp_path)
     assert examples[0].seed == 3
     assert 'src="examples/cat.webp"' in render_examples(examples)
+
+
+def test_every_example_has_its_picture_and_every_picture_its_example() -> None:
+    examples = tomllib.loads((ROOT / "assets" / "examples.toml").read_text("utf-8"))["example"]
+    named = {example["image"] for example in examples}
+    assert named == {f"examples/{path.name}" for path in (ROOT / "assets/examples").iterdir()}
