@@ -110,7 +110,7 @@ def score_builtin(options: argparse.Namespace) -> None:
     prompts = [example.caption for example in examples]
     verdicts = [jury.hear(REAL, [example.image for example in examples])]
     catalogue, settings = open_catalogue(options.model)
-    rows = [row for row in variants(catalogue) if not (options.model and row.lora)]
+    rows = [row for row in variants(catalogue) if not (options.model and row.fused_lora)]
     for number, row in enumerate(rows):  # a LoRA fits no other model
         variant = load_variant(catalogue, settings, row)
         _log.info("drawing %s", variant.name)

@@ -104,6 +104,8 @@ class Catalogue:
             )
         if request.tiling not in spec.tiling_choices:
             raise InvalidRequest(f"`tiling` must be none for {spec.title}, got {request.tiling}.")
+        _check_steps(spec, request.num_inference_steps)
+        _check_parts(spec, request)
 
     def availability(self, key: str, states: Mapping[str, str] | None = None) -> Availability:
         """Where a model stands. `states` is what the engine last reported of each model."""
@@ -152,6 +154,41 @@ def _check_side(spec: ModelSpec, name: str, value: int) -> None:
             f"`{name}` must be a multiple of {spec.multiple_of} between {spec.min_side} and "
             f"{spec.max_side} for {spec.title}, got {value}."
         )
+
+
+def _check_steps(spec: ModelSpec, steps: int) -> None:
+    if not spec.min_steps <= steps <= spec.max_steps:
+        raise InvalidRequest(
+            f"`num_inference_steps` must be between {spec.min_steps} and {spec.max_steps} for "
+            f"{spec.title}, got {steps}."
+        )
+
+
+def _check_parts(spec: ModelSpec, request: GenerationRequest) -> None:
+    """Refuse what this model cannot start from, or be changed by."""
+    task = request.start.task if request.start else _task_from_text(spec)
+    if task not in spec.tasks:
+        raise InvalidRequest(_cannot(spec, task))
+    offered = {
+        "loras": spec.lora,
+        "embeddings": spec.textual_inversion,
+        "refiner": spec.refiner is not None,
+        "second_pass": spec.image_to_image_class is not None,
+    }
+    for name, is_offered in offered.items():
+        if getattr(request, name) and not is_offered:
+            raise InvalidRequest(f"{spec.title} takes no `{name}`: leave it out.")
+
+
+def _task_from_text(spec: ModelSpec) -> str:
+    return "text_to_3d" if "text_to_3d" in spec.tasks else "text_to_image"
+
+
+def _cannot(spec: ModelSpec, task: str) -> str:
+    if task.startswith("text_"):
+        return f"{spec.title} starts from a picture: choose one, or another model."
+    can = ", ".join(one.replace("_", " ") for one in spec.tasks)
+    return f"{spec.title} cannot do {task.replace('_', ' ')}, only {can}. Choose another model."
 
 
 def _choices(table: Mapping[str, object]) -> str:

@@ -19,6 +19,7 @@ else:
     import tomli as tomllib
 
 MODELS_TOML = ROOT / "assets" / "models.toml"
+FAMILIES_TOML = ROOT / "assets" / "families.toml"
 SCHEDULERS_TOML = ROOT / "assets" / "schedulers.toml"
 
 
@@ -39,7 +40,8 @@ def read_models(path: Path, known: Mapping[str, SchedulerSpec]) -> dict[str, Mod
             names a folder outside this repository.
         UnknownScheduler: a table names a scheduler that is not `known`.
     """
-    return {key: _model(key, table, known) for key, table in _read_toml(path)}
+    families = dict(_read_toml(FAMILIES_TOML))
+    return {key: _model(key, table, families, known) for key, table in _read_toml(path)}
 
 
 def _read_toml(path: Path) -> list[tuple[str, Mapping[str, object]]]:
@@ -59,13 +61,21 @@ def _scheduler(key: str, table: Mapping[str, object]) -> SchedulerSpec:
     return build_row(SchedulerSpec, f"[{key}] of schedulers.toml", {**renamed, "key": key})
 
 
-def _model(key: str, table: Mapping[str, object], known: Mapping[str, SchedulerSpec]) -> ModelSpec:
+def _model(
+    key: str,
+    table: Mapping[str, object],
+    families: Mapping[str, Mapping[str, object]],
+    known: Mapping[str, SchedulerSpec],
+) -> ModelSpec:
     place = f"[{key}] of models.toml"
+    family = str(table.get("family"))
+    if family not in families:
+        raise InvalidRequest(f"{place}: `family` must be one of {', '.join(families)}.")
     defaults = table.get("defaults")
     if not isinstance(defaults, dict):
         raise InvalidRequest(f"{place} lacks the table `defaults`.")
     made = build_row(Defaults, f"[{key}.defaults] of models.toml", defaults)
-    spec = build_row(ModelSpec, place, {**table, "key": key, "defaults": made})
+    spec = build_row(ModelSpec, place, {**families[family], **table, "key": key, "defaults": made})
     for scheduler in (*spec.schedulers, made.scheduler):
         if scheduler not in known or scheduler not in spec.schedulers:
             raise UnknownScheduler(f"{place}: `schedulers` and {scheduler!r} do not agree.")
@@ -82,8 +92,9 @@ def _check_folders(place: str, spec: ModelSpec) -> None:
     may keep the built-in model on another disk.
     """
     folders = [("sources", one, Path(normpath(ROOT / one))) for one in spec.sources]
-    if spec.lora:
-        folders.append(("lora", spec.lora, (ROOT / spec.lora).resolve()))
+    if spec.fused_lora:
+        lora = (ROOT / spec.fused_lora).resolve()
+        folders.append(("fused_lora", spec.fused_lora, lora))
     for name, said, folder in folders:
         if not folder.is_relative_to(ROOT):
             raise InvalidRequest(

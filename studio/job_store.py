@@ -102,7 +102,7 @@ def _job(row: Row[tuple[object, ...]], picture_ids: tuple[str, ...]) -> Job:
     return Job(
         id=row.id,
         owner=row.owner,
-        request=GenerationRequest(**json.loads(row.request)),
+        request=GenerationRequest.from_json(json.loads(row.request)),
         enlargement=Enlargement(**json.loads(row.enlargement)) if row.enlargement else None,
         state=JobState(row.state),
         created_at=row.created_at,

@@ -57,7 +57,7 @@ class Recipe:
     def from_json(cls, text: str) -> Recipe:
         """The inverse of `to_json`, for text that we wrote ourselves."""
         values = json.loads(text)
-        return cls(**{**values, "request": GenerationRequest(**values["request"])})
+        return cls(**{**values, "request": GenerationRequest.from_json(values["request"])})
 
     def enlarged_from(self, parent_id: str) -> Recipe:
         """The recipe of the picture that is enlarged from this one, whose id is given."""

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from reprlib import repr as shortened
 from typing import Any
 
 from studio.errors import InvalidRequest
+from studio.ingredients import (
+    PARTS,
+    Control,
+    Lora,
+    Reference,
+    SecondPass,
+    Start,
+    check_number,
+    check_source,
+    part_from_json,
+)
 
 MAX_PROMPT_CHARACTERS = 10_000
 MAX_SEED = 2**32 - 1
 RANDOM_SEED = -1
 MAX_KEPT_SIDE = 4096
 """Width and height in px of the largest picture that is kept, enlarged or not."""
+MAX_LORAS = 5
+MAX_EMBEDDINGS = 5
 TILINGS = ("none", "x", "y", "both")
 
 
@@ -51,6 +65,21 @@ class GenerationRequest:
     tiling: str = "none"
     """Edges that continue at the opposite one, so that the picture repeats without a seam: "x"
     left and right, "y" top and bottom, "both", or "none"."""
+    start: Start | None = None
+    """The picture to start from; None is noise alone."""
+    loras: tuple[Lora, ...] = ()
+    """Small weights added to the model's own, 5 at most."""
+    embeddings: tuple[str, ...] = ()
+    """Files with words that were taught to the model (textual inversion), 5 at most; named as
+    the source of a LoRA is."""
+    control: Control | None = None
+    """The picture whose edges, depth or areas are followed."""
+    reference: Reference | None = None
+    """The picture whose subject and style are taken over."""
+    second_pass: SecondPass | None = None
+    """The finished drawing enlarged and drawn over; None is not."""
+    refiner: bool = False
+    """Whether the model's refiner draws the last steps."""
 
     def __post_init__(self) -> None:
         _check_text("prompt", self.prompt)
@@ -58,7 +87,7 @@ class GenerationRequest:
         if not self.prompt.strip():
             raise InvalidRequest("The prompt is empty: write what you want to see.")
         _check_whole("num_inference_steps", self.num_inference_steps, 1, 200)
-        _check_number("guidance_scale", self.guidance_scale, 1.0, 30.0)
+        check_number("guidance_scale", self.guidance_scale, 1.0, 30.0)
         _check_side("width", self.width)
         _check_side("height", self.height)
         _check_whole("seed", self.seed, RANDOM_SEED, MAX_SEED)
@@ -69,14 +98,55 @@ class GenerationRequest:
             raise InvalidRequest(
                 f"`tiling` must be one of {', '.join(TILINGS)}, got {shortened(self.tiling)}."
             )
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        """Each part has checked its own values."""
+        for name, kind in PARTS.items():
+            if not isinstance(getattr(self, name), (kind, type(None))):
+                raise InvalidRequest(f"`{name}` must be a {kind.__name__}.")
+        _check_several("loras", self.loras, Lora, MAX_LORAS)
+        _check_several("embeddings", self.embeddings, str, MAX_EMBEDDINGS)
+        for source in self.embeddings:
+            check_source("embedding", source)
+        if not isinstance(self.refiner, bool):
+            raise InvalidRequest(f"`refiner` must be on or off, got {shortened(self.refiner)}.")
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """Ids of the pictures that it names, each once."""
+        start, parts = self.start, (self.control, self.reference)
+        named = [start.picture, start.mask] if start else []
+        named += [part.picture for part in parts if part]
+        return tuple(dict.fromkeys(picture for picture in named if picture))
 
     def with_seed(self, seed: int) -> GenerationRequest:
         """The same request with another seed."""
         return replace(self, seed=seed)
 
     def to_json(self) -> dict[str, Any]:
-        """The request as plain values; `GenerationRequest(**value)` is its inverse."""
-        return asdict(self)
+        """The request as plain values, without the parts that it does not use."""
+        values = asdict(self)
+        unused = {name for name in _OPTIONAL if not values[name]}
+        return {name: value for name, value in values.items() if name not in unused}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> GenerationRequest:
+        """The inverse of `to_json`, also for values that came through JSON.
+
+        Raises:
+            InvalidRequest, TypeError: they are not a request's.
+        """
+        given = dict(values)
+        for name, kind in PARTS.items():
+            if given.get(name):
+                given[name] = part_from_json(kind, given[name])
+        given["loras"] = tuple(part_from_json(Lora, one) for one in given.get("loras", ()))
+        given["embeddings"] = tuple(given.get("embeddings", ()))
+        return cls(**given)
+
+
+_OPTIONAL = (*PARTS, "loras", "embeddings", "refiner")
 
 
 def check_kept_size(width: int, height: int) -> None:
@@ -110,12 +180,10 @@ def _check_whole(name: str, value: object, low: int, high: int) -> None:
         )
 
 
-def _check_number(name: str, value: object, low: float, high: float) -> None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high:  # type: ignore[operator]
-        raise InvalidRequest(
-            f"`{name}` must be between {low:g} and {high:g}, got {shortened(value)}."
-        )
+def _check_several(name: str, values: object, kind: type, most: int) -> None:
+    is_right = isinstance(values, tuple) and all(isinstance(value, kind) for value in values)
+    if not is_right or len(values) > most:  # type: ignore[arg-type]
+        raise InvalidRequest(f"`{name}` must be at most {most}, got {shortened(values)}.")
 
 
 def _check_side(name: str, value: object) -> None:

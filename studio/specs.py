@@ -25,7 +25,9 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """One table of assets/models.toml."""
+    """One table of assets/models.toml, upon the table of its family in assets/families.toml."""
+
+    # What it is
 
     key: str
     title: str
@@ -36,22 +38,91 @@ class ModelSpec:
 
     "owner/name@commit" is a Hub repository at that commit, "owner/name" at its newest.
     """
-    pipeline_class: str
-    """diffusers' class that draws with it."""
+    family: str
+    """Key of a table in assets/families.toml, whose values it has where it states none."""
+    status: str = "stable"
+    """"stable" or "experimental"."""
+    uncertain: tuple[str, ...] = ()
+    """Names of fields whose values were not confirmed; the page says so."""
+
+    # Who may use it
+
     licence: str
     licence_url: str
     commercial_use: str
-    """"yes", "no" or "conditional"."""
-    lora: str | None = None
-    """Folder of this repository with a LoRA in diffusers' format, which is fused into the weights
-    when they are loaded: a variant of another model without a second checkpoint."""
+    """"yes", "no", "conditional" or "unknown"."""
+    gated: str = "no"
+    """Whether the Hub asks to accept the licence first: "no", "yes" or "unknown"."""
+    watermark: bool = False
+    """Its licence asks that its watermark stays in the pictures."""
+
+    # How it is loaded
+
+    pipeline_class: str
+    """diffusers' class that draws with it from a text alone, or from what its tasks ask for."""
+    backend: str = "diffusers"
+    """"diffusers": `from_pretrained` loads it; else the module of pipelines/families that does."""
     variant: str | None = None
     """Weight files to prefer, such as "fp16"."""
+    fused_lora: str | None = None
+    """Folder of this repository with a LoRA in diffusers' format, which is fused into the weights
+    when they are loaded: a variant of another model without a second checkpoint."""
+    hub_lora: str | None = None
+    """The same from the Hub: "owner/name/file.safetensors"."""
+    requires: tuple[str, ...] = ()
+    """Python packages that it needs besides requirements.txt."""
     download_gb: float
     memory_gb: float
     """Memory that the loaded weights take, about."""
+    memory_offload_gb: float | None = None
+    """The same on the device while parts that do not work wait in the machine's memory."""
+
+    # What it can do
+
+    tasks: tuple[str, ...] = ("text_to_image",)
+    """What of `studio.ingredients.TASKS` it can do."""
+    image_to_image_class: str | None = None
+    inpainting_class: str | None = None
+    """diffusers' classes around the same components for those tasks."""
+    lora: bool = False
+    """Whether a request may add LoRAs."""
+    textual_inversion: bool = False
+    """Whether a request may add embeddings."""
+    base: str | None = None
+    """Which LoRAs, embeddings and control networks fit: "sd1", "sd2", "sdxl", "flux1", ..."""
+    next_stage: str | None = None
+    """Key of the model that enlarges its pictures, for cascades."""
+    refiner: str | None = None
+    """Key of the model that draws the last steps, if the visitor wants."""
+
+    # How it is called
+
+    scheduler_family: str = "ddpm"
+    """"ddpm" (betas), "flow" (flow matching) or "fixed" (the checkpoint's own, no choice)."""
     schedulers: tuple[str, ...]
     """Keys of assets/schedulers.toml that work with it."""
+    min_steps: int = 1
+    max_steps: int = 200
+    guidance: str = "cfg"
+    """"cfg" (two calls a step), "true_cfg" (two calls, if there is a negative prompt),
+    "embedded" (a number that the network was taught to read) or "none"."""
+    guidance_argument: str = "guidance_scale"
+    """Argument of the pipeline that carries it."""
+    guidance_off: float = 1.0
+    """What is sent where a request says 1, which is off."""
+    negative_prompt: bool = True
+    """Whether a negative prompt has an effect (with guidance on)."""
+    prompt_encoder: str = "clip"
+    """"clip", "t5" or "llm"."""
+    max_tokens: int = 77
+    """Of the prompt, with the marks of its start and end."""
+    callback: str = "new"
+    """Of the pipeline: "new" (`callback_on_step_end`), "legacy" (`callback`) or "none"."""
+    interrupts: bool = True
+    """Whether the pipeline looks at its `_interrupt` between steps."""
+
+    # Its limits
+
     multiple_of: int
     min_side: int
     max_side: int
@@ -64,8 +135,8 @@ class ModelSpec:
 
     @property
     def lora_file(self) -> Path | None:
-        """The weights of `lora`; safetensors, under diffusers' own name."""
-        return ROOT / self.lora / LORA_FILE if self.lora else None
+        """The weights of `fused_lora`; safetensors, under diffusers' own name."""
+        return ROOT / self.fused_lora / LORA_FILE if self.fused_lora else None
 
     def local_path(self, settings: Settings) -> Path | None:
         """The folder to load from: the host's own, or a source inside this repository."""

@@ -36,6 +36,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "str | None": (str,),
     "int": (int,),
     "float": (int, float),
+    "float | None": (int, float),
+    "bool": (bool,),
     "tuple[str, ...]": (list,),
     "tuple[int, ...]": (list,),
     "Mapping[str, str | int | float | bool]": (dict,),
@@ -47,7 +49,7 @@ def _typed(place: str, name: str, wanted: str, value: object) -> Any:
     """The value as the field wants it: a TOML list becomes a tuple, a row stays itself."""
     if is_dataclass(value):
         return value
-    right = isinstance(value, _TYPES[wanted]) and not isinstance(value, bool)
+    right = isinstance(value, _TYPES[wanted]) and isinstance(value, bool) == (wanted == "bool")
     if right and isinstance(value, list):
         right = bool(value) and all(isinstance(item, _ITEMS[wanted]) for item in value)
     if not right:

@@ -94,11 +94,13 @@ def test_a_choice_that_a_model_lacks_is_refused(
     ("old", "new", "told"),
     [
         ("max_side = 128", 'max_side = "128"', "max_side"),
-        ("max_side = 128", "", "max_side"),
+        ("download_gb = 0.0\n", "", "download_gb"),
+        ('family = "sd"', 'family = "oil"', "family"),
         ("max_side = 128", "max_side = 128\nmaximum = 1", "maximum"),
         ("max_side = 128", "max_side = true", "max_side"),
-        ("upscale_choices = [1, 4]", 'upscale_choices = ["x"]', "upscale_choices"),
-        ('["none", "x", "y", "both"]', '["none", "z"]', "tiling_choices"),
+        ("max_side = 128", 'max_side = 128\nupscale_choices = ["x"]', "upscale_choices"),
+        ("max_side = 128", 'max_side = 128\ntiling_choices = ["z"]', "tiling_choices"),
+        ("max_side = 128", "max_side = 128\nlora = 1", "lora"),
         ("[builtin.defaults]", "[builtin.default]", "defaults"),
         ('schedulers = ["euler",', 'schedulers = ["oiler",', "oiler"),
         ('scheduler = "euler"\n', 'scheduler = "lcm"\n', "lcm"),
@@ -114,12 +116,12 @@ def test_a_mistake_in_the_table_names_table_and_field(
 
 
 @pytest.mark.parametrize("folder", ["/etc", "../elsewhere", "assets/../../elsewhere"])
-@pytest.mark.parametrize("field", ["lora", "sources"])
+@pytest.mark.parametrize("field", ["fused_lora", "sources"])
 def test_a_folder_outside_the_repository_is_refused(
     tmp_path: Path, field: str, folder: str
 ) -> None:
     old = 'sources = ["assets/builtin"]'
-    new = f'{old}\nlora = "{folder}"' if field == "lora" else f'sources = ["{folder}"]'
+    new = f'{old}\nfused_lora = "{folder}"' if field == "fused_lora" else f'sources = ["{folder}"]'
     with pytest.raises(
         InvalidRequest, match=rf"\[builtin\] of models.toml: `{field}` must be"
     ) as told:
@@ -137,10 +139,10 @@ def test_a_link_out_of_the_repository_is_refused(
     for module in ("catalogue_files", "specs"):
         monkeypatch.setattr(f"studio.{module}.ROOT", root)
     old = 'sources = ["assets/builtin"]'
-    kept = load_changed(tmp_path, old, f'{old}\nlora = "inside"').get_model("builtin")
+    kept = load_changed(tmp_path, old, f'{old}\nfused_lora = "inside"').get_model("builtin")
     assert kept.lora_file == root / "inside" / LORA_FILE
-    with pytest.raises(InvalidRequest, match="`lora` must be inside"):
-        load_changed(tmp_path, old, f'{old}\nlora = "link"')
+    with pytest.raises(InvalidRequest, match="`fused_lora` must be inside"):
+        load_changed(tmp_path, old, f'{old}\nfused_lora = "link"')
     linked = load_changed(tmp_path, old, 'sources = ["link"]').get_model("builtin")
     assert linked.sources == ("link",)  # a host may keep the model on another disk
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +20,11 @@ from small_studio import (
 
 from studio.catalogue import Catalogue
 from studio.errors import InvalidRequest
+from studio.ingredients import Control, Lora, Reference, SecondPass, Start
 from studio.request import MAX_SEED, GenerationRequest
 from studio.settings import Settings
+
+PICTURE, UPLOAD = "0f" * 16, "input-" + "1e" * 32
 
 
 @pytest.mark.parametrize(
@@ -112,3 +117,58 @@ def test_what_was_kept_before_a_limit_can_still_be_read(tmp_path: Path) -> None:
 def test_json_and_back_is_the_same_request() -> None:
     request = make_request(prompt="a: b, c", negative_prompt="🦊", upscale=4, tiling="y")
     assert GenerationRequest(**request.to_json()) == request
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {"start": Start(task="inpainting", picture=PICTURE, mask=UPLOAD, strength=0.5)},
+        {"start": Start(task="outpainting", picture=UPLOAD, margins=(64, 0, 8, 0))},
+        {"loras": (Lora(source="anna/lines", weight=0.5), Lora(source=UPLOAD))},
+        {"control": Control(kind="canny", picture=PICTURE), "refiner": True},
+        {"reference": Reference(picture=UPLOAD), "embeddings": ("anna/cat.safetensors",)},
+        {"second_pass": SecondPass(scale=2.0, strength=0.4)},
+    ],
+)
+def test_parts_survive_json(parts: dict[str, object]) -> None:
+    request = make_request(**parts)
+    text = json.dumps(request.to_json())
+    assert GenerationRequest.from_json(json.loads(text)) == request
+    assert all((name in text) == (name in parts) for name in ("start", "loras", "refiner"))
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        (lambda: Start(task="paint", picture=PICTURE), "task"),
+        (lambda: Start(task="image_to_image", picture="../etc/passwd"), "picture"),
+        (lambda: Start(task="image_to_image", picture=PICTURE, strength=0), "strength"),
+        (lambda: Start(task="inpainting", picture=PICTURE), "mask is empty"),
+        (lambda: Start(task="inpainting", picture=PICTURE, mask="x"), "mask"),
+        (lambda: Start(task="outpainting", picture=PICTURE), "at least one side"),
+        (lambda: Start(task="outpainting", picture=PICTURE, margins=(7, 0, 0, 0)), "margins"),
+        (lambda: Start(task="outpainting", picture=PICTURE, margins=8), "margins"),
+        (lambda: Lora(source="a/b", weight=3), "weight"),
+        (lambda: Lora(source=""), "LoRA"),
+        (lambda: Lora(source="a\nb"), "LoRA"),
+        (lambda: Control(kind="magic", picture=PICTURE), "kind"),
+        (lambda: Reference(picture=PICTURE, weight=True), "weight"),
+        (lambda: SecondPass(scale=5), "scale"),
+        (lambda: make_request(start={"task": "inpainting"}), "start"),
+        (lambda: make_request(loras=("a/b",)), "loras"),
+        (lambda: make_request(loras=tuple(Lora(source="a/b") for _ in range(6))), "loras"),
+        (lambda: make_request(embeddings=("",)), "embedding"),
+        (lambda: make_request(refiner=1), "refiner"),
+    ],
+)
+def test_a_part_that_cannot_be_is_refused(part: Callable[[], object], told: str) -> None:
+    with pytest.raises(InvalidRequest, match=told):
+        part()
+
+
+def test_a_request_names_each_of_its_pictures_once() -> None:
+    start = Start(task="inpainting", picture=PICTURE, mask=UPLOAD)
+    request = make_request(start=start, reference=Reference(picture=PICTURE))
+    assert request.pictures == (PICTURE, UPLOAD)
+    assert make_request().pictures == ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from studio.catalogue import Catalogue
 from studio.errors import InvalidRequest
@@ -15,7 +15,21 @@ from ui import sizes, words
 Values = dict[str, object]
 """Field of a GenerationRequest -> value in the form."""
 
-FIELDS = tuple(spec.name for spec in fields(GenerationRequest))
+FIELDS = (
+    "prompt",
+    "negative_prompt",
+    "model",
+    "scheduler",
+    "num_inference_steps",
+    "guidance_scale",
+    "width",
+    "height",
+    "seed",
+    "num_images",
+    "upscale",
+    "tiling",
+)
+"""The words and numbers of a request, each with a control of its own."""
 FOLLOWING = (
     "scheduler",
     "num_inference_steps",
@@ -66,7 +80,7 @@ def to_request(values: Mapping[str, object]) -> GenerationRequest:
 
 def from_request(request: GenerationRequest) -> Values:
     """Form values that draw the same picture again."""
-    values: Values = dict(request.to_json())
+    values: Values = {name: getattr(request, name) for name in FIELDS}
     values["seed"] = "" if request.seed == RANDOM_SEED else str(request.seed)
     return values
 
