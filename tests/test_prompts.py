@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tiny_checkpoint import MAX_TOKENS
+from tiny_families.parts import MAX_TOKENS
 from tiny_house import tiny_manager, tiny_request
 from transformers import PreTrainedTokenizerBase
 

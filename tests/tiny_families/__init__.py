@@ -1,0 +1,1 @@
+"""Tiny random-weight checkpoints of the real classes, in the layout of their Hub repositories."""
