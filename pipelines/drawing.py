@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
 import torch
-from diffusers import DiffusionPipeline
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from PIL import Image
 
 from pipelines.device import is_out_of_memory, release_memory
+from pipelines.families import Batch, Result, family_of
 from pipelines.previews import estimate_clean, preview_jpeg
 from pipelines.safety import Flaw, find_flaw
-from pipelines.schedulers import build_scheduler, count_steps, seed_noise, watch_steps
+from pipelines.schedulers import watch_steps
 from pipelines.seamless import AXES, picture_multiple, seamless
 from studio.errors import Cancelled, OutOfMemory
 from studio.request import MAX_SEED, GenerationRequest
 
 if TYPE_CHECKING:
+    from diffusers.schedulers.scheduling_utils import SchedulerMixin
+
     from pipelines.loader import LoadedModel
     from studio.specs import SchedulerSpec
 
@@ -55,6 +54,8 @@ class Drawn:
 
     index: int
     image: Image.Image | Flaw
+    attachments: Mapping[str, bytes] = field(default_factory=dict)
+    """Files that belong to it, by suffix."""
 
 
 def draw(
@@ -63,18 +64,24 @@ def draw(
     request: GenerationRequest,
     indices: Sequence[int],
     watcher: Watcher,
+    images: Mapping[str, Image.Image] | None = None,
+    refiner: LoadedModel | None = None,
 ) -> Iterator[Drawn]:
     """Draw the pictures `indices` of a request, each as soon as it is ready.
 
     On a CPU one at a time: a batch is no faster there, and so a picture has the same bits alone
     and in a request of four. On a GPU as many at once as its memory takes.
 
+    Args:
+        images: the pictures that the request names, by their ids.
+        refiner: the model that draws the last steps, if the request wants one.
+
     Raises:
         Cancelled: the watcher said so; within one step.
         OutOfMemory: not even one picture, decoded in tiles, fits.
         InvalidRequest: the scheduler cannot make a schedule of so many steps.
     """
-    call = _Call(loaded, scheduler_spec, request, watcher)
+    call = _Call(loaded, scheduler_spec, request, watcher, images or {}, refiner)
     if note := _note_on_sides(loaded, request):
         watcher.add_note(note)
     waiting = list(indices)
@@ -114,28 +121,6 @@ def picks_batches(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def build_shell(
-    loaded: LoadedModel,
-    scheduler: SchedulerMixin,
-    pipeline_class: type[DiffusionPipeline] | None = None,
-) -> DiffusionPipeline:
-    """Build a pipeline for one call around the shared modules, with its own scheduler.
-
-    A diffusers pipeline keeps the state of its call on itself and in its scheduler, so each call
-    gets its own of these two. The tokenizer keeps its padding too, but a copy takes 40 ms: it is
-    shared, and one thread draws with a loaded model at a time. `pipeline_class` is another class
-    of the same family, such as the image-to-image one.
-    """
-    shared = loaded.pipeline
-    shell_class = pipeline_class or type(shared)
-    parts = {**shared.components, "scheduler": scheduler}
-    wanted = inspect.signature(shell_class.__init__).parameters
-    options = {name: shared.config[name] for name in wanted if name in shared.config}
-    shell = shell_class(**{**options, **{k: v for k, v in parts.items() if k in wanted}})
-    shell.set_progress_bar_config(disable=True)
-    return shell
-
-
 @dataclass(slots=True)
 class _Call:
     """What stays the same between the batches of one request."""
@@ -144,6 +129,8 @@ class _Call:
     scheduler_spec: SchedulerSpec
     request: GenerationRequest
     watcher: Watcher
+    images: Mapping[str, Image.Image]
+    refiner: LoadedModel | None
     last_preview: float = -math.inf
 
     def try_batch(self, batch: list[int], *, in_tiles: bool) -> list[Drawn] | None:
@@ -151,7 +138,7 @@ class _Call:
         try:
             pipeline = self.loaded.pipeline
             wrapped = seamless(pipeline, self.request.tiling, in_tiles=in_tiles)
-            with _tiled(pipeline.vae, in_tiles), wrapped:
+            with _tiled(pipeline.components.get("vae"), in_tiles), wrapped:
                 return self._draw_batch(batch)
         except RuntimeError as exc:
             if not is_out_of_memory(exc):
@@ -160,32 +147,26 @@ class _Call:
         release_memory()
         return None
 
-    def _draw_batch(self, batch: list[int]) -> list[Drawn]:
-        request = self.request
-        seeds = [(request.seed + index) % (MAX_SEED + 1) for index in batch]
-        scheduler = build_scheduler(self.scheduler_spec, self.loaded.scheduler_config)
-        seed_noise(scheduler, seeds)
-        total_steps = count_steps(scheduler, self.scheduler_spec, request.num_inference_steps)
-        steps = _Steps(self, batch, total_steps, scheduler)
-        steps.report(0, None)
-        watch_steps(scheduler, steps.on_step)
-        output = build_shell(self.loaded, scheduler)(
-            request.prompt,
-            negative_prompt=request.negative_prompt,
-            num_inference_steps=request.num_inference_steps,
-            guidance_scale=request.guidance_scale,
-            width=request.width,
-            height=request.height,
-            num_images_per_prompt=len(batch),
-            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-            output_type="np",
+    def _draw_batch(self, indices: list[int]) -> list[Drawn]:
+        seeds = [(self.request.seed + index) % (MAX_SEED + 1) for index in indices]
+        batch = Batch(
+            loaded=self.loaded,
+            request=self.request,
+            scheduler_spec=self.scheduler_spec,
+            seeds=seeds,
+            images=self.images,
+            steps=_Steps(self, indices),
+            refiner=self.refiner,
         )
+        results = family_of(self.loaded.spec.backend).draw_batch(batch)
         return [
-            Drawn(index, _to_image(pixels, is_flagged))
-            for index, pixels, is_flagged in zip(
-                batch, output.images, _flags(output, len(batch)), strict=True
-            )
+            Drawn(index, _to_image(result), result.attachments)
+            for index, result in zip(indices, results, strict=True)
         ]
+
+
+def _same(latents: torch.Tensor) -> torch.Tensor:
+    return latents
 
 
 @dataclass(slots=True)
@@ -194,33 +175,52 @@ class _Steps:
 
     call: _Call
     batch: list[int]
-    total_steps: int
-    scheduler: SchedulerMixin
+    total_steps: int = 0
     step: int = 0
 
-    def on_step(
-        self, model_output: torch.Tensor, timestep: torch.Tensor, sample: torch.Tensor
-    ) -> None:
-        self.step += 1
-        now = time.monotonic()
-        preview = None
-        if now - self.call.last_preview >= PREVIEW_INTERVAL_S:
-            self.call.last_preview = now
-            clean = estimate_clean(self.scheduler, model_output, timestep, sample)
-            preview = preview_jpeg(clean[0], self.call.loaded.preview_map)
-        self.report(self.step, preview)
+    def begin(self, total_steps: int) -> None:
+        self.total_steps = total_steps
+        self._report(None)
 
-    def report(self, step: int, preview: bytes | None) -> None:
+    def watch(
+        self, scheduler: SchedulerMixin, to_latents: Callable[[torch.Tensor], torch.Tensor] = _same
+    ) -> None:
+        def on_step(output: torch.Tensor, timestep: torch.Tensor, sample: torch.Tensor) -> None:
+            self.advance(self._preview(scheduler, to_latents, output, timestep, sample))
+
+        watch_steps(scheduler, on_step)
+
+    def advance(self, preview: bytes | None = None) -> None:
+        self.step += 1
+        self._report(preview)
+
+    def _preview(
+        self,
+        scheduler: SchedulerMixin,
+        to_latents: Callable[[torch.Tensor], torch.Tensor],
+        output: torch.Tensor,
+        timestep: torch.Tensor,
+        sample: torch.Tensor,
+    ) -> bytes | None:
+        """A JPEG of what the model expects now; None if the last one is fresh, or none can be."""
+        preview_map, now = self.call.loaded.preview_map, time.monotonic()
+        if preview_map is None or now - self.call.last_preview < PREVIEW_INTERVAL_S:
+            return None
+        self.call.last_preview = now
+        clean = to_latents(estimate_clean(scheduler, output, timestep, sample))
+        return preview_jpeg(clean[0], preview_map)
+
+    def _report(self, preview: bytes | None) -> None:
         watcher = self.call.watcher
         if watcher.is_cancelled():
             raise Cancelled("Stopped.")
-        watcher.on_step(step, self.total_steps, self.batch[0], preview, len(self.batch))
+        watcher.on_step(self.step, self.total_steps, self.batch[0], preview, len(self.batch))
 
 
 @contextmanager
-def _tiled(vae: torch.nn.Module, in_tiles: bool) -> Iterator[None]:
+def _tiled(vae: torch.nn.Module | None, in_tiles: bool) -> Iterator[None]:
     """Decode in tiles inside the block: the VAE is shared, the next call gets it as it was."""
-    if not in_tiles:
+    if not in_tiles or not hasattr(vae, "enable_tiling"):
         yield
         return
     vae.enable_tiling()
@@ -230,12 +230,7 @@ def _tiled(vae: torch.nn.Module, in_tiles: bool) -> Iterator[None]:
         vae.disable_tiling()
 
 
-def _flags(output: object, count: int) -> list[bool]:
-    """The verdicts of the checkpoint's own safety checker, if it bundles one."""
-    return getattr(output, "nsfw_content_detected", None) or [False] * count
-
-
-def _to_image(pixels: np.ndarray, is_flagged: bool) -> Image.Image | Flaw:
-    """Turn pixels (H, W, 3) in [0, 1] into a picture, exactly as diffusers does."""
-    flaw = find_flaw(pixels, is_flagged)
-    return flaw or Image.fromarray((pixels * 255).round().astype("uint8"))
+def _to_image(result: Result) -> Image.Image | Flaw:
+    """Turn pixels in [0, 1] into a picture, exactly as diffusers does."""
+    flaw = find_flaw(result.pixels, result.is_flagged)
+    return flaw or Image.fromarray((result.pixels * 255).round().astype("uint8"))

@@ -6,7 +6,6 @@ Only safetensors are read and no remote code is run.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -16,15 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from diffusers import AutoencoderKL
 
 from pipelines import hub
 from pipelines.device import is_out_of_memory, pick_device, pick_dtype
+from pipelines.families import family_of
 from pipelines.previews import PreviewMap, fit_preview
 from studio.errors import ModelUnavailable, OutOfMemory
 from studio.recipes import LOCAL
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
+    from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
     from studio.settings import Settings
     from studio.specs import ModelSpec
@@ -60,11 +62,18 @@ class LoadedModel:
     spec: ModelSpec
     pipeline: DiffusionPipeline
     scheduler_config: Mapping[str, Any]
-    """The checkpoint's ORIGINAL config, which every scheduler is built from."""
+    """The checkpoint's ORIGINAL config, which every scheduler is built from; {} if it has none."""
     revision: str
     nbytes: int
     """Bytes of its parameters and buffers."""
-    preview_map: PreviewMap
+    preview_map: PreviewMap | None
+    """None if its latents cannot be shown."""
+
+    @property
+    def scheduler(self) -> type[SchedulerMixin] | None:
+        """The class of the checkpoint's own scheduler."""
+        own = self.pipeline.components.get("scheduler")
+        return type(own) if own is not None else None
 
 
 class Loader:
@@ -108,25 +117,29 @@ class Loader:
             OutOfMemory: the device cannot hold it.
         """
         spec = checkpoint.spec
-        pipeline_class = getattr(importlib.import_module("diffusers"), spec.pipeline_class)
+        family = family_of(spec.backend)
         with _ONE_LOAD, _damage_reported(spec, checkpoint.folder):
-            pipeline = pipeline_class.from_pretrained(
-                checkpoint.folder,
-                dtype=self.dtype,
-                variant=checkpoint.variant,
-                use_safetensors=True,
-                local_files_only=True,
-            ).to(self.device)
+            pipeline = family.load_pipeline(checkpoint, self.device, self.dtype)
             if spec.lora_file is not None:
                 _fuse_lora(pipeline, spec.lora_file)
         return LoadedModel(
             spec=spec,
             pipeline=pipeline,
-            scheduler_config=dict(pipeline.scheduler.config),
+            scheduler_config=_scheduler_config(pipeline),
             revision=checkpoint.revision,
             nbytes=_count_bytes(pipeline),
-            preview_map=fit_preview(pipeline.vae),
+            preview_map=_preview_map(pipeline),
         )
+
+
+def _scheduler_config(pipeline: DiffusionPipeline) -> dict[str, Any]:
+    scheduler = pipeline.components.get("scheduler")
+    return dict(scheduler.config) if scheduler is not None else {}
+
+
+def _preview_map(pipeline: DiffusionPipeline) -> PreviewMap | None:
+    vae = pipeline.components.get("vae")
+    return fit_preview(vae) if isinstance(vae, AutoencoderKL) else None
 
 
 def _silence() -> None:

@@ -18,14 +18,21 @@ if TYPE_CHECKING:
 OnStep = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
 
 
-def build_scheduler(spec: SchedulerSpec, original_config: Mapping[str, Any]) -> SchedulerMixin:
+def build_scheduler(
+    spec: SchedulerSpec,
+    original_config: Mapping[str, Any],
+    own_class: type[SchedulerMixin] | None = None,
+) -> SchedulerMixin:
     """Build `spec`'s scheduler from the checkpoint's ORIGINAL scheduler config.
 
     The config carries what the checkpoint was trained with (betas, `prediction_type`); the spec
     carries only what the choice means. Building from a scheduler in use instead would carry the
-    options of the last choice into this one.
+    options of the last choice into this one. A spec without a class is the checkpoint's own.
     """
-    scheduler_class = getattr(importlib.import_module("diffusers"), spec.class_name)
+    scheduler_class = own_class
+    if spec.class_name:
+        scheduler_class = getattr(importlib.import_module("diffusers"), spec.class_name)
+    assert scheduler_class is not None
     return scheduler_class.from_config(original_config, **spec.overrides)
 
 

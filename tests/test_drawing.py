@@ -22,10 +22,11 @@ from tiny_house import (
     tiny_settings,
 )
 
-from pipelines.drawing import build_shell, draw
+from pipelines.drawing import draw
 from pipelines.manager import PipelineManager
 from pipelines.safety import Flaw
 from pipelines.schedulers import build_scheduler
+from pipelines.shells import build_shell
 from studio.errors import Cancelled, InvalidRequest, OutOfMemory
 from studio.request import MAX_SEED, GenerationRequest
 

@@ -1,0 +1,99 @@
+"""Models that diffusers loads with `from_pretrained` and draws with one call of a pipeline."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers import DiffusionPipeline
+from PIL import Image
+
+from pipelines.calls import call_arguments, count_calls, pipeline_class_of, prompt_arguments
+from pipelines.families import Batch, Result
+from pipelines.schedulers import build_scheduler, seed_noise
+from pipelines.shells import build_shell
+from studio.ingredients import Start
+from studio.request import GenerationRequest
+
+if TYPE_CHECKING:
+    from diffusers.schedulers.scheduling_utils import SchedulerMixin
+
+    from pipelines.loader import Checkpoint
+
+DRAWN = "input-" + "0" * 64
+"""Id of the picture that a second pass starts from; no uploaded file has it."""
+
+
+def load_pipeline(checkpoint: Checkpoint, device: str, dtype: torch.dtype) -> DiffusionPipeline:
+    """Load all components of a checkpoint in diffusers' layout."""
+    pipeline_class = getattr(importlib.import_module("diffusers"), checkpoint.spec.pipeline_class)
+    return pipeline_class.from_pretrained(
+        checkpoint.folder,
+        dtype=dtype,
+        variant=checkpoint.variant,
+        use_safetensors=True,
+        local_files_only=True,
+    ).to(device)
+
+
+def draw_batch(batch: Batch) -> list[Result]:
+    """Draw one picture for each seed, and once more over them where a second pass is wanted."""
+    scheduler = _scheduler(batch)
+    calls = _count(batch, scheduler, batch.request)
+    again = _second_request(batch.request)
+    batch.steps.begin(calls + (_count(batch, _scheduler(batch), again) if again else 0))
+    drawn = _call(batch, batch.request, scheduler)
+    return drawn if again is None else _draw_over(batch, again, drawn)
+
+
+def _call(batch: Batch, request: GenerationRequest, scheduler: SchedulerMixin) -> list[Result]:
+    """One call of the pipeline that does what the request starts with."""
+    spec = batch.loaded.spec
+    task = request.start.task if request.start else "text_to_image"
+    batch.steps.watch(scheduler)
+    shell = build_shell(batch.loaded, scheduler, pipeline_class_of(spec, task))
+    arguments = call_arguments(spec, request, batch.seeds, batch.images)
+    output = shell(**prompt_arguments(spec, request), **arguments)
+    flags = _flags(output, len(batch.seeds))
+    return [Result(pixels, flag) for pixels, flag in zip(output.images, flags, strict=True)]
+
+
+def _draw_over(batch: Batch, again: GenerationRequest, drawn: list[Result]) -> list[Result]:
+    """Draw each picture anew from its enlarged self, one by one: each has an image of its own."""
+    results = []
+    for seed, result in zip(batch.seeds, drawn, strict=True):
+        picture = Image.fromarray((result.pixels * 255).round().astype("uint8"))
+        alone = replace(batch, seeds=[seed], images={DRAWN: picture})
+        results += _call(alone, again, _scheduler(alone))
+    return results
+
+
+def _second_request(request: GenerationRequest) -> GenerationRequest | None:
+    """The request of a second pass: its size in steps of 8 px, its start the drawn picture."""
+    second = request.second_pass
+    if second is None:
+        return None
+    width, height = (round(second.scale * side / 8) * 8 for side in (request.width, request.height))
+    start = Start(task="image_to_image", picture=DRAWN, strength=second.strength)
+    return replace(request, width=width, height=height, start=start, second_pass=None)
+
+
+def _scheduler(batch: Batch) -> SchedulerMixin:
+    """A private scheduler, its noise seeded."""
+    loaded = batch.loaded
+    scheduler = build_scheduler(batch.scheduler_spec, loaded.scheduler_config, loaded.scheduler)
+    seed_noise(scheduler, list(batch.seeds))
+    return scheduler
+
+
+def _count(batch: Batch, scheduler: SchedulerMixin, request: GenerationRequest) -> int:
+    strength = request.start.strength if request.start else 1.0
+    spec, steps = batch.loaded.spec, request.num_inference_steps
+    return count_calls(scheduler, batch.scheduler_spec, spec, steps, strength)
+
+
+def _flags(output: Any, count: int) -> list[bool]:
+    """The verdicts of the checkpoint's own safety checker, if it bundles one."""
+    return getattr(output, "nsfw_content_detected", None) or [False] * count
