@@ -7,7 +7,8 @@ import importlib.metadata
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from pipelines.device import pick_device, tune_threads
 from pipelines.drawing import draw
+from pipelines.editing import paste_back
 from pipelines.previews import small_jpeg
 from pipelines.prompts import notes_on_length
 from pipelines.safety import Flaw, note_on, nothing_left
@@ -22,8 +24,10 @@ from pipelines.upscale import FACTOR, Upscaler
 from studio.errors import Cancelled, CroquisError
 
 if TYPE_CHECKING:
+    from pipelines.loader import LoadedModel
     from pipelines.manager import PipelineManager
     from studio.jobs import Job
+    from studio.request import GenerationRequest
     from studio.settings import Settings
     from studio.studio import Studio
 
@@ -108,12 +112,13 @@ class Engine:
         kept = self._studio.kept_indices(job.id)
         indices = [index for index in range(request.num_images) if index not in kept]
         watcher = _JobWatcher(self._studio, job.id, self._is_closing)
-        with self._manager.borrow(request.model, watcher.on_message) as loaded:
-            for note in notes_on_length(loaded.pipeline.tokenizer, request):
+        images = self._studio.images_of(job)
+        with self._borrowed(request, watcher) as (loaded, refiner):
+            for note in notes_on_length(loaded.pipeline.components.get("tokenizer"), request):
                 self._studio.add_note(job.id, note)
             scheduler_spec = self._studio.catalogue.get_scheduler(request.scheduler)
             flaws = []
-            for drawn in draw(loaded, scheduler_spec, request, indices, watcher):
+            for drawn in draw(loaded, scheduler_spec, request, indices, watcher, images, refiner):
                 image = drawn.image
                 if isinstance(image, Flaw):
                     self._studio.add_note(job.id, note_on(image, drawn.index))
@@ -122,9 +127,24 @@ class Engine:
                 if request.upscale == FACTOR:
                     on_tile = watcher.on_tile_of(drawn.index, small_jpeg(image))
                     image = self._upscaler.enlarge(image, request.tiling, on_tile)
+                image = paste_back(image, request, images)
                 self._studio.keep(job.id, drawn.index, image, loaded.revision, versions())
         if len(flaws) == request.num_images:
             raise nothing_left(flaws)
+
+    @contextmanager
+    def _borrowed(
+        self, request: GenerationRequest, watcher: _JobWatcher
+    ) -> Iterator[tuple[LoadedModel, LoadedModel | None]]:
+        """The model of a request, and its refiner if the request wants one."""
+        with ExitStack() as stack:
+            keys = [request.model]
+            if request.refiner:
+                keys += [self._studio.catalogue.get_model(request.model).refiner or ""]
+            models = [
+                stack.enter_context(self._manager.borrow(key, watcher.on_message)) for key in keys
+            ]
+            yield models[0], models[1] if request.refiner else None
 
     def _enlarge_picture(self, job: Job) -> None:
         """Enlarge a kept picture. No model is needed for that."""

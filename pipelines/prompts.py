@@ -20,9 +20,11 @@ def cut_text(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
 
 
 def notes_on_length(
-    tokenizer: PreTrainedTokenizerBase, request: GenerationRequest
+    tokenizer: PreTrainedTokenizerBase | None, request: GenerationRequest
 ) -> tuple[str, ...]:
     """Return one note for each of the two prompts that is too long for the model."""
+    if tokenizer is None:
+        return ()
     notes = []
     texts = {"prompt": request.prompt, "negative prompt": request.negative_prompt}
     for name, text in texts.items():

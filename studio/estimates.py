@@ -180,7 +180,8 @@ class Estimates:
     def _count_calls(self, request: GenerationRequest) -> int:
         """How often the model will be called for one picture, but for one call or two."""
         scheduler = self._schedulers.get(request.scheduler)
-        return request.num_inference_steps * (scheduler.calls_per_step if scheduler else 1)
+        steps = request.num_inference_steps * (request.start.strength if request.start else 1)
+        return round(steps) * (scheduler.calls_per_step if scheduler else 1)
 
     def _learn(self, size: Size, newest: Timing) -> None:
         """Mix a new measurement in. Not storing it costs a restarted server only a guess."""

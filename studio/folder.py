@@ -30,6 +30,11 @@ class Folder:
         return self._path / "pictures"
 
     @property
+    def inputs(self) -> Path:
+        """Where the pictures that visitors bring are."""
+        return self._path / "inputs"
+
+    @property
     def database_url(self) -> str:
         """The database that is used when the settings name none."""
         return f"sqlite:///{self._path / 'croquis.db'}"

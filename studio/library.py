@@ -9,12 +9,9 @@ crash leaves behind (a file without a row) is swept away at the next start.
 
 from __future__ import annotations
 
-import errno
 import io
 import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from uuid import uuid4
@@ -24,6 +21,7 @@ from sqlalchemy import ColumnElement, Row, delete, select, update
 
 from studio.database import Database, pictures_table
 from studio.errors import NotFound, StorageFailed
+from studio.files import disk_errors, write_atomically
 from studio.jobs import Job
 from studio.pictures import Picture
 from studio.recipes import Recipe, encode_png
@@ -56,9 +54,9 @@ class Library:
         png = self._path(job.owner, picture_id, "png")
         thumbnail = self._path(job.owner, picture_id, "webp")
         try:
-            with _disk_errors():
-                _write_atomically(thumbnail, _encode_thumbnail(image))
-                _write_atomically(png, encode_png(image, recipe))
+            with disk_errors():
+                write_atomically(thumbnail, _encode_thumbnail(image))
+                write_atomically(png, encode_png(image, recipe))
             self._insert(picture_id, job, image, recipe)
         except BaseException:
             for path in (png, thumbnail):
@@ -110,7 +108,7 @@ class Library:
         For the start only, while nothing is being added. A file without a row can only come
         from a job that was interrupted; other such files (of another database, say) stay.
         """
-        with _disk_errors():
+        with disk_errors():
             self._check_folder()
             self._purge()
             rows = self._rows_with_file()
@@ -226,35 +224,6 @@ def _remake_thumbnail(png: Path, thumbnail: Path) -> None:
         return
     try:
         with Image.open(png) as image:
-            _write_atomically(thumbnail, _encode_thumbnail(image))
+            write_atomically(thumbnail, _encode_thumbnail(image))
     except (OSError, SyntaxError, ValueError):
         _log.exception("The thumbnail of %s could not be made again", png.name)
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is there as a whole or not at all, also after a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(path.suffix + ".part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        with suppress(OSError):
-            part.unlink()
-        raise
-
-
-@contextmanager
-def _disk_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StorageFailed(
-                "The disk of the server is full, so the picture was not kept. "
-                "Free some space first."
-            ) from exc
-        raise StorageFailed("The picture could not be written to the server's disk.") from exc

@@ -41,7 +41,7 @@ class Recipe:
     versions: Mapping[str, str] = field(default_factory=dict)
     """Packages that drew it, such as {"diffusers": "0.42.1"}."""
     parent_id: str | None = None
-    """The kept picture that this one was enlarged from; None if it was drawn as it is."""
+    """The kept picture that this one was enlarged from, or drawn from; None is neither."""
     enlarged: int = 1
     """How many times wider it was made after its first form was kept: 4, then 16."""
     index: int = 0
@@ -87,9 +87,17 @@ def drawn_recipe(
         sampler=scheduler.a1111,
         schedule=scheduler.a1111_schedule,
         versions=dict(versions),
+        parent_id=_parent_of(job.request),
         index=index,
         created_at=_now(),
     )
+
+
+def _parent_of(request: GenerationRequest) -> str | None:
+    """The kept picture that a request starts from; one that the visitor brought is none."""
+    if request.start is None or request.start.picture.startswith("input-"):
+        return None
+    return request.start.picture
 
 
 def encode_png(image: Image.Image, recipe: Recipe) -> bytes:
@@ -116,6 +124,7 @@ def _pairs(recipe: Recipe) -> dict[str, str | int | float | None]:
         "Model hash": digest[:10] if source == LOCAL else None,
         "Model": recipe.model_title,
         "RNG": "CPU",
+        "Denoising strength": request.start.strength if request.start else None,
         "Tiling": True if request.tiling == "both" else None,
         "Hires upscale": larger if (larger := request.upscale * recipe.enlarged) > 1 else None,
         "App": "Croquis",

@@ -17,6 +17,7 @@ from studio.dispatcher import Dispatcher
 from studio.errors import InvalidRequest, NotFound
 from studio.estimates import Estimates
 from studio.folder import Folder
+from studio.inputs import PREFIX, Inputs
 from studio.job_store import JobStore
 from studio.jobs import ENLARGED_BY, Enlargement, Job, JobState
 from studio.keeper import Keeper
@@ -48,6 +49,7 @@ class Studio:
         self._database = Database(settings.database_url or self._folder.database_url)
         self._store = JobStore(self._database)
         self._library = Library(self._database, self._folder.pictures)
+        self._inputs = Inputs(self._folder.inputs)
         self._board = ProgressBoard()
         self._estimates = Estimates(self._database, catalogue.schedulers)
         self._dispatcher = Dispatcher(settings, self._store, self._board, self._estimates)
@@ -85,12 +87,14 @@ class Studio:
 
         Raises:
             InvalidRequest: the model cannot do it (see `Catalogue.check`).
+            NotFound: it names a picture that this visitor has not.
             QueueFull: too many jobs wait; says how many and how long.
             StorageFailed: the job could not be stored.
         """
-        if not _OWNER.fullmatch(owner):
-            raise InvalidRequest("`owner` must be 1 to 64 letters, digits, - or _.")
+        _check_owner(owner)
         self.catalogue.check(request)
+        for picture_id in request.pictures:
+            self.image(picture_id, owner)
         if request.seed == RANDOM_SEED:
             request = request.with_seed(secrets.randbelow(MAX_SEED + 1))
         return self._dispatcher.accept(request, owner)
@@ -174,6 +178,23 @@ class Studio:
         """Undo `delete_picture`; raises NotFound."""
         self._library.restore(picture_id, owner)
         return self._library.find(picture_id, owner)
+
+    def keep_input(self, picture: bytes | Path | Image.Image, owner: str) -> str:
+        """Keep a picture that a visitor brings, for requests to name; return its id.
+
+        Raises:
+            InvalidRequest: it is no picture, or too large.
+            StorageFailed: the disk did not take it.
+        """
+        _check_owner(owner)
+        return self._inputs.keep(picture, owner)
+
+    def image(self, picture_id: str, owner: str) -> Image.Image:
+        """A picture that a request of this visitor may name, kept or brought; raises NotFound."""
+        if picture_id.startswith(PREFIX):
+            return self._inputs.open(picture_id, owner)
+        with Image.open(self._library.find(picture_id, owner).path) as image:
+            return image.convert("RGB")
 
     def read_settings(self, file: Path | bytes) -> ReadRecipe:
         """The settings that a PNG of Croquis or of another program carries.
@@ -274,6 +295,17 @@ class Studio:
             recipe = drawn_recipe(self.catalogue, job, index, revision, versions)
             self._keeper.keep(job, image, recipe)
 
+    def images_of(self, job: Job) -> dict[str, Image.Image]:
+        """The pictures that a job's request names, by their ids there.
+
+        Raises:
+            NotFound: one was deleted since.
+        """
+        try:
+            return {name: self.image(name, job.owner) for name in job.request.pictures}
+        except NotFound as exc:
+            raise NotFound("A picture that this starts from was deleted before its turn.") from exc
+
     def parent(self, job: Job) -> Picture:
         """The picture that a job enlarges; raises NotFound if it was deleted since."""
         try:
@@ -305,3 +337,8 @@ class Studio:
         if job := self._dispatcher.live(job_id):
             before = self._board.get(job_id) or progress_of(job)
             self._board.publish(replace(before, state=job.state, **changes))  # type: ignore[arg-type]
+
+
+def _check_owner(owner: str) -> None:
+    if not _OWNER.fullmatch(owner):
+        raise InvalidRequest("`owner` must be 1 to 64 letters, digits, - or _.")

@@ -93,6 +93,7 @@ def _recipe(picture: Picture, job: Job | None, catalogue: Catalogue) -> list[tup
         ("Seed", str(request.seed)),
         ("Size", f"{kept} px" if kept == drawn else f"{kept} px, drawn at {drawn}"),
         ("Enlarged", _parent(picture)),
+        ("Started from", words.start(request)),
         ("Seamless", "" if request.tiling == "none" else words.TILINGS[request.tiling]),
         ("Time", _time(job)),
         ("Made", f"{picture.created_at:%d %B %Y, %H:%M} UTC"),
@@ -101,7 +102,7 @@ def _recipe(picture: Picture, job: Job | None, catalogue: Catalogue) -> list[tup
 
 
 def _parent(picture: Picture) -> str:
-    if picture.recipe.parent_id is None:
+    if picture.recipe.parent_id is None or picture.recipe.enlarged == 1:
         return ""
     width, height = picture.width // ENLARGED_BY, picture.height // ENLARGED_BY
     return f"from a picture of {words.size(width, height)} px"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from html import escape
 
+from studio.request import GenerationRequest
+
 LABELS = {
     "prompt": "Prompt",
     "negative_prompt": "Leave out",
@@ -35,6 +37,28 @@ def seconds(value: float) -> str:
     if value < 9.95:
         return f"{max(value, 0.0):.1f} s"
     return f"{value:.0f} s" if value < 90 else f"{value / 60:.0f} min"
+
+
+TASKS = {
+    "text_to_image": "Draw from words",
+    "image_to_image": "Draw over it",
+    "inpainting": "Fill in what is painted over",
+    "outpainting": "Extend its edges",
+    "depth_to_image": "Keep its depth",
+    "upscaling": "Enlarge it with the model",
+    "text_to_3d": "A solid from words",
+    "image_to_3d": "A solid from it",
+}
+"""What the page calls each task of a model."""
+
+
+def start(request: GenerationRequest) -> str:
+    """What a request starts from, in words; "" is noise alone."""
+    if request.start is None:
+        return ""
+    whose = "your picture" if request.start.picture.startswith("input-") else "a picture here"
+    changed = f"{request.start.strength:.0%} changed"
+    return f"{whose}: {TASKS[request.start.task].lower()}, {changed}"
 
 
 def place(position: int) -> str:
