@@ -25,6 +25,8 @@ MAX_SEED = 2**32 - 1
 RANDOM_SEED = -1
 MAX_KEPT_SIDE = 4096
 """Width and height in px of the largest picture that is kept, enlarged or not."""
+LEAST_INSIDE = 8
+"""Px that the margins of an extended picture leave of it, at least."""
 MAX_LORAS = 5
 MAX_EMBEDDINGS = 5
 TILINGS = ("none", "x", "y", "both")
@@ -109,6 +111,11 @@ class GenerationRequest:
         _check_several("embeddings", self.embeddings, str, MAX_EMBEDDINGS)
         for source in self.embeddings:
             check_source("embedding", source)
+        left, top, right, below = self.start.margins if self.start else (0, 0, 0, 0)
+        if min(self.width - left - right, self.height - top - below) < LEAST_INSIDE:
+            raise InvalidRequest(
+                f"`margins` must leave {LEAST_INSIDE} px of {self.width} x {self.height}."
+            )
         if not isinstance(self.refiner, bool):
             raise InvalidRequest(f"`refiner` must be on or off, got {shortened(self.refiner)}.")
 
