@@ -10,12 +10,12 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, VQModel
 
 from pipelines import hub
 from pipelines.device import is_out_of_memory, pick_device, pick_dtype
@@ -53,6 +53,8 @@ class Checkpoint:
     variant: str | None
     nbytes: int
     """Bytes that the weights will take when loaded."""
+    prior: Path | None = None
+    """The folder of the second checkpoint that some models need."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,9 +99,11 @@ class Loader:
         else:
             folder, revision = hub.fetch(spec, self._settings, on_message)
         _check_folder(spec, folder)
+        prior = self._find_prior(spec, folder, on_message)
         weights = hub.weight_files(folder, spec.variant)
         variant = spec.variant if weights else None
         weights = weights or hub.weight_files(folder, None)
+        weights += hub.weight_files(prior, variant) if prior else []
         with _damage_reported(spec, folder):
             return Checkpoint(
                 spec=spec,
@@ -107,7 +111,20 @@ class Loader:
                 revision=_revision(revision, weights, spec.lora_file),
                 variant=variant,
                 nbytes=sum(_count_elements(path) for path in weights) * self.dtype.itemsize,
+                prior=prior,
             )
+
+    def _find_prior(self, spec: ModelSpec, folder: Path, on_message: OnMessage) -> Path | None:
+        """The second checkpoint: in the folder of the first, or from sources of its own."""
+        if not spec.prior_sources:
+            return None
+        prior = folder / "prior"
+        if not (prior / "model_index.json").is_file():
+            prior, _ = hub.fetch(
+                replace(spec, sources=spec.prior_sources), self._settings, on_message
+            )
+        _check_folder(spec, prior)
+        return prior
 
     def load(self, checkpoint: Checkpoint) -> LoadedModel:
         """Load a checkpoint from its folder to the device.
@@ -138,8 +155,8 @@ def _scheduler_config(pipeline: DiffusionPipeline) -> dict[str, Any]:
 
 
 def _preview_map(pipeline: DiffusionPipeline) -> PreviewMap | None:
-    vae = pipeline.components.get("vae")
-    return fit_preview(vae) if isinstance(vae, AutoencoderKL) else None
+    vae = pipeline.components.get("vae") or pipeline.components.get("movq")
+    return fit_preview(vae) if isinstance(vae, (AutoencoderKL, VQModel)) else None
 
 
 def _silence() -> None:

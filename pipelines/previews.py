@@ -11,7 +11,7 @@ import io
 from dataclasses import dataclass
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, VQModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from PIL import Image
 from torch.nn import functional
@@ -36,7 +36,7 @@ class PreviewMap:
 
 
 @torch.inference_mode()
-def fit_preview(vae: AutoencoderKL) -> PreviewMap:
+def fit_preview(vae: AutoencoderKL | VQModel) -> PreviewMap:
     """Fit the map by least squares on mosaics of random colours that `vae` encodes.
 
     Works for any downsampling factor and any number of latent channels.
@@ -44,15 +44,21 @@ def fit_preview(vae: AutoencoderKL) -> PreviewMap:
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     pictures = _mosaics(LATENT_SIDE * factor)
     encoded = [
-        vae.encode((2 * picture[None] - 1).to(vae.device, vae.dtype)).latent_dist.mode()[0]
-        for picture in pictures
+        _encode(vae, (2 * picture[None] - 1).to(vae.device, vae.dtype)) for picture in pictures
     ]
-    latents = torch.stack(encoded).float().cpu() * vae.config.scaling_factor
+    latents = torch.cat(encoded).float().cpu()
     small = functional.avg_pool2d(pictures, factor)
     inputs = latents.movedim(1, -1).flatten(0, -2)
     inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1)
     targets = small.movedim(1, -1).flatten(0, -2)
     return PreviewMap(torch.linalg.lstsq(inputs, targets, driver="gelsd").solution)
+
+
+def _encode(vae: AutoencoderKL | VQModel, picture: torch.Tensor) -> torch.Tensor:
+    """Latents (1, C, h, w) as a denoiser sees them, of a picture (1, 3, H, W) in [-1, 1]."""
+    if isinstance(vae, VQModel):
+        return vae.encode(picture).latents
+    return vae.encode(picture).latent_dist.mode() * vae.config.scaling_factor
 
 
 def _mosaics(side: int) -> torch.Tensor:
@@ -74,9 +80,12 @@ def estimate_clean(
 ) -> torch.Tensor:
     """Return the latents without noise that the model now expects, all (B, C, h, w).
 
+    Channels of `model_output` beyond those of `sample` are the variance that a model has learnt.
+
     The equations of DDPM (Ho et al. 2020) and of v-prediction (Salimans and Ho 2022); every
     scheduler scales the model's input to unit variance, so they hold for all of them.
     """
+    model_output = model_output[:, : sample.shape[1]]
     noisy = scheduler.scale_model_input(sample, timestep)
     alpha = scheduler.alphas_cumprod[int(timestep)].to(sample.device, sample.dtype)
     prediction_type = scheduler.config.prediction_type

@@ -62,6 +62,8 @@ class ModelSpec:
     """diffusers' class that draws with it from a text alone, or from what its tasks ask for."""
     backend: str = "diffusers"
     """"diffusers": `from_pretrained` loads it; else the module of pipelines/families that does."""
+    prior_sources: tuple[str, ...] = ()
+    """Where a second checkpoint that it needs is, its prior; named as `sources` are."""
     variant: str | None = None
     """Weight files to prefer, such as "fp16"."""
     fused_lora: str | None = None

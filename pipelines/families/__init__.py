@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from studio.request import GenerationRequest
     from studio.specs import SchedulerSpec
 
-BACKENDS = {"diffusers": "one_call"}
+BACKENDS = {"diffusers": "one_call", "kandinsky": "kandinsky"}
 """Module of this folder by backend; no other is ever imported."""
 
 

@@ -19,6 +19,12 @@ from tiny_families import parts
 from tiny_families.parts import PROJECTED
 
 
+def save_kandinsky(folder: Path) -> Path:
+    """The decoder, with its prior in a folder of it."""
+    save_kandinsky_prior(save_kandinsky_decoder(folder) / "prior")
+    return folder
+
+
 def save_kandinsky_decoder(folder: Path) -> Path:
     """U-Net and MoVQ; the card beside them names the prior's repository, as on the Hub."""
     torch.manual_seed(0)
