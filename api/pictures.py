@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, PlainTextResponse, Response
+from studio.attachments import MEDIA_TYPES
 from studio.errors import NotFound
 from studio.pictures import Picture
 from studio.studio import Studio
@@ -19,7 +21,7 @@ _KEEP = {"Cache-Control": "private, max-age=31536000, immutable", "Vary": "Cooki
 
 
 def build_picture_routes(studio: Studio) -> APIRouter:
-    """Build the two routes. Another visitor's picture answers 404, as one that never was."""
+    """Build the routes. Another visitor's picture answers 404, as one that never was."""
     routes = APIRouter()
 
     @routes.get("/pictures/{picture_id}.png")
@@ -37,10 +39,28 @@ def build_picture_routes(studio: Studio) -> APIRouter:
             return _missing()
         return FileResponse(picture.thumbnail_path, media_type="image/webp", headers=_KEEP)
 
+    for suffix, media_type in MEDIA_TYPES.items():
+        routes.get(f"/pictures/{{picture_id}}{suffix}")(_attachment(studio, suffix, media_type))
     return routes
 
 
-def file_name(picture: Picture) -> str:
+def _attachment(
+    studio: Studio, suffix: str, media_type: str
+) -> Callable[[str, Request, bool], Response]:
+    """The function that answers for one kind of attachment."""
+
+    def get_attachment(picture_id: str, request: Request, download: bool = False) -> Response:
+        picture = _find(studio, picture_id, request)
+        path = picture.attachment(suffix) if picture else None
+        if picture is None or path is None:
+            return _missing()
+        name = file_name(picture, suffix) if download else None
+        return FileResponse(path, media_type=media_type, filename=name, headers=_KEEP)
+
+    return get_attachment
+
+
+def file_name(picture: Picture, suffix: str = ".png") -> str:
     """A name that a visitor finds again: the first words of the prompt and the seed.
 
     Letters, digits and emoji of all languages stay; separators of paths, control characters and
@@ -48,7 +68,7 @@ def file_name(picture: Picture) -> str:
     """
     request = picture.recipe.request
     larger = f"-x{picture.recipe.enlarged}" if picture.recipe.enlarged > 1 else ""
-    return f"{_slug(request.prompt) or 'croquis'}-{request.seed}{larger}.png"
+    return f"{_slug(request.prompt) or 'croquis'}-{request.seed}{larger}{suffix}"
 
 
 def _slug(prompt: str) -> str:

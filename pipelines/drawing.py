@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -159,6 +160,8 @@ class _Call:
             refiner=self.refiner,
         )
         results = family_of(self.loaded.spec.backend).draw_batch(batch)
+        for note in chain.from_iterable(result.notes for result in results):
+            self.watcher.add_note(note)
         return [
             Drawn(index, _to_image(result), result.attachments)
             for index, result in zip(indices, results, strict=True)

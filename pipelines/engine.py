@@ -128,7 +128,8 @@ class Engine:
                     on_tile = watcher.on_tile_of(drawn.index, small_jpeg(image))
                     image = self._upscaler.enlarge(image, request.tiling, on_tile)
                 image = paste_back(image, request, images)
-                self._studio.keep(job.id, drawn.index, image, loaded.revision, versions())
+                revision, extra = loaded.revision, drawn.attachments
+                self._studio.keep(job.id, drawn.index, image, revision, versions(), extra)
         if len(flaws) == request.num_images:
             raise nothing_left(flaws)
 

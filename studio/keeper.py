@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from PIL import Image
 
+from studio.attachments import NO_ATTACHMENTS
 from studio.dispatcher import Dispatcher
 from studio.encoder import Encoder
 from studio.errors import CroquisError
@@ -35,10 +37,16 @@ class Keeper:
         """Finish what was handed over, then end the thread."""
         self._encoder.close()
 
-    def keep(self, job: Job, image: Image.Image, recipe: Recipe) -> None:
-        """Encode and store a picture; a failure fails the job."""
+    def keep(
+        self,
+        job: Job,
+        image: Image.Image,
+        recipe: Recipe,
+        attachments: Mapping[str, bytes] = NO_ATTACHMENTS,
+    ) -> None:
+        """Encode and store a picture and what belongs to it; a failure fails the job."""
         self._estimates.on_picture(job.id)
-        self._encoder.submit(lambda: self._add(job, image, recipe))
+        self._encoder.submit(lambda: self._add(job, image, recipe, attachments))
 
     def settle(self, job_id: str, state: JobState, error: str | None = None) -> None:
         """Give a job its final state after all of its pictures are kept."""
@@ -51,9 +59,11 @@ class Keeper:
             _log.error("Job %s failed", job_id, exc_info=error)
         self.settle(job_id, JobState.FAILED, text)
 
-    def _add(self, job: Job, image: Image.Image, recipe: Recipe) -> None:
+    def _add(
+        self, job: Job, image: Image.Image, recipe: Recipe, attachments: Mapping[str, bytes]
+    ) -> None:
         try:
-            self._library.add(job, image, recipe)
+            self._library.add(job, image, recipe, attachments)
         except Exception as exc:  # the last stop of this thread: a picture must not vanish
             _log.exception("A picture of job %s could not be kept", job.id)
             self._settle(job.id, JobState.FAILED, _explained(exc))

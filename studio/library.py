@@ -2,6 +2,7 @@
 
     data/pictures/<owner>/<picture id>.png
     data/pictures/<owner>/<picture id>.webp    thumbnail
+    data/pictures/<owner>/<picture id>.glb     and other attachments, if it has any
 
 A file is complete before it gets its name, and has its name before it gets its row. What a
 crash leaves behind (a file without a row) is swept away at the next start.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -19,6 +21,7 @@ from uuid import uuid4
 from PIL import Image
 from sqlalchemy import ColumnElement, Row, delete, select, update
 
+from studio.attachments import MEDIA_TYPES, NO_ATTACHMENTS
 from studio.database import Database, pictures_table
 from studio.errors import NotFound, StorageFailed
 from studio.files import disk_errors, write_atomically
@@ -42,8 +45,14 @@ class Library:
         self._database = database
         self._folder = folder
 
-    def add(self, job: Job, image: Image.Image, recipe: Recipe) -> None:
-        """Keep one picture: both files, then the row. One that is there already stays.
+    def add(
+        self,
+        job: Job,
+        image: Image.Image,
+        recipe: Recipe,
+        attachments: Mapping[str, bytes] = NO_ATTACHMENTS,
+    ) -> None:
+        """Keep one picture: all its files, then the row. One that is there already stays.
 
         Raises:
             StorageFailed: the disk or the database did not take it; nothing is left behind.
@@ -53,13 +62,16 @@ class Library:
         picture_id = uuid4().hex
         png = self._path(job.owner, picture_id, "png")
         thumbnail = self._path(job.owner, picture_id, "webp")
+        others = {png.with_suffix(suffix): content for suffix, content in attachments.items()}
         try:
             with disk_errors():
+                for path, content in others.items():
+                    write_atomically(path, content)
                 write_atomically(thumbnail, _encode_thumbnail(image))
                 write_atomically(png, encode_png(image, recipe))
             self._insert(picture_id, job, image, recipe)
         except BaseException:
-            for path in (png, thumbnail):
+            for path in (png, thumbnail, *others):
                 with suppress(OSError):
                     path.unlink()
             raise
@@ -133,8 +145,8 @@ class Library:
         limit = datetime.now(timezone.utc) - KEPT_AFTER_DELETION
         is_old = pictures_table.c.deleted_at < limit
         for picture_id, owner in self._names(is_old):
-            self._path(owner, picture_id, "png").unlink(missing_ok=True)
-            self._path(owner, picture_id, "webp").unlink(missing_ok=True)
+            for suffix in (".png", ".webp", *MEDIA_TYPES):
+                self._path(owner, picture_id, suffix[1:]).unlink(missing_ok=True)
         with self._database.write() as connection:
             connection.execute(delete(pictures_table).where(is_old))
 

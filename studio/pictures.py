@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from studio.attachments import MEDIA_TYPES
 from studio.recipes import Recipe
 
 
@@ -31,3 +32,8 @@ class Picture:
     """Aware, UTC."""
     deleted_at: datetime | None = None
     """When the visitor deleted it; it can be restored for a day."""
+
+    def attachment(self, suffix: str) -> Path | None:
+        """A file that belongs to it, such as its mesh (".glb"); None if it has no such file."""
+        path = self.path.with_suffix(suffix)
+        return path if suffix in MEDIA_TYPES and path.is_file() else None

@@ -11,6 +11,7 @@ from typing import Literal
 
 from PIL import Image
 
+from studio.attachments import NO_ATTACHMENTS
 from studio.catalogue import Availability, Catalogue
 from studio.database import Database
 from studio.dispatcher import Dispatcher
@@ -289,11 +290,15 @@ class Studio:
         image: Image.Image,
         revision: str,
         versions: Mapping[str, str],
+        attachments: Mapping[str, bytes] = NO_ATTACHMENTS,
     ) -> None:
-        """Encode and store a picture soon, on another thread; a failure fails the job."""
+        """Encode and store a picture soon, on another thread; a failure fails the job.
+
+        `attachments` are files that are kept beside it, by suffix.
+        """
         if job := self._dispatcher.live(job_id):
             recipe = drawn_recipe(self.catalogue, job, index, revision, versions)
-            self._keeper.keep(job, image, recipe)
+            self._keeper.keep(job, image, recipe, attachments)
 
     def images_of(self, job: Job) -> dict[str, Image.Image]:
         """The pictures that a job's request names, by their ids there.

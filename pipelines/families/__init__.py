@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from studio.request import GenerationRequest
     from studio.specs import SchedulerSpec
 
-BACKENDS = {"diffusers": "one_call", "kandinsky": "kandinsky"}
+BACKENDS = {"diffusers": "one_call", "kandinsky": "kandinsky", "shap_e": "shap_e"}
 """Module of this folder by backend; no other is ever imported."""
 
 
@@ -40,6 +40,8 @@ class Result:
     """The verdict of the checkpoint's own safety checker."""
     attachments: Mapping[str, bytes] = field(default_factory=dict)
     """Files that belong to it, by suffix, such as {".glb": ...}."""
+    notes: tuple[str, ...] = ()
+    """What the visitor should know about it."""
 
 
 class Steps(Protocol):
