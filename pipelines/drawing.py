@@ -67,6 +67,7 @@ def draw(
     watcher: Watcher,
     images: Mapping[str, Image.Image] | None = None,
     refiner: LoadedModel | None = None,
+    embeddings: Mapping[str, torch.Tensor] | None = None,
 ) -> Iterator[Drawn]:
     """Draw the pictures `indices` of a request, each as soon as it is ready.
 
@@ -76,15 +77,17 @@ def draw(
     Args:
         images: the pictures that the request names, by their ids.
         refiner: the model that draws the last steps, if the request wants one.
+        embeddings: what a text encoder that is freed by now said of the prompts.
 
     Raises:
         Cancelled: the watcher said so; within one step.
         OutOfMemory: not even one picture, decoded in tiles, fits.
         InvalidRequest: the scheduler cannot make a schedule of so many steps.
     """
-    call = _Call(loaded, scheduler_spec, request, watcher, images or {}, refiner)
-    if note := _note_on_sides(loaded, request):
-        watcher.add_note(note)
+    call = _Call(loaded, scheduler_spec, request, watcher, images or {}, refiner, embeddings or {})
+    for note in (_note_on_sides(loaded, request), _note_on_steps(scheduler_spec, request)):
+        if note:
+            watcher.add_note(note)
     waiting = list(indices)
     size = len(waiting) if picks_batches(loaded.pipeline.device) else 1
     in_tiles = False
@@ -117,6 +120,12 @@ def _note_on_sides(loaded: LoadedModel, request: GenerationRequest) -> str | Non
     return None
 
 
+def _note_on_steps(spec: SchedulerSpec, request: GenerationRequest) -> str | None:
+    if spec.fixed_steps in (None, request.num_inference_steps):
+        return None
+    return f"{spec.label} always takes {spec.fixed_steps} steps."
+
+
 def picks_batches(device: torch.device) -> bool:
     """Whether several pictures at once are faster than one after the other on this device."""
     return device.type != "cpu"
@@ -132,6 +141,7 @@ class _Call:
     watcher: Watcher
     images: Mapping[str, Image.Image]
     refiner: LoadedModel | None
+    embeddings: Mapping[str, torch.Tensor]
     last_preview: float = -math.inf
 
     def try_batch(self, batch: list[int], *, in_tiles: bool) -> list[Drawn] | None:
@@ -158,6 +168,7 @@ class _Call:
             images=self.images,
             steps=_Steps(self, indices),
             refiner=self.refiner,
+            embeddings=self.embeddings,
         )
         results = family_of(self.loaded.spec.backend).draw_batch(batch)
         for note in chain.from_iterable(result.notes for result in results):

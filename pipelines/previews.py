@@ -35,6 +35,10 @@ class PreviewMap:
         return rgb.clamp(0, 1).reshape(*latents.shape[1:], 3)
 
 
+PIXELS = PreviewMap(torch.cat([0.5 * torch.eye(3), torch.full((1, 3), 0.5)]))
+"""Of models that draw pixels, in [-1, 1], and no latents."""
+
+
 @torch.inference_mode()
 def fit_preview(vae: AutoencoderKL | VQModel) -> PreviewMap:
     """Fit the map by least squares on mosaics of random colours that `vae` encodes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +63,9 @@ class ModelSpec:
     """diffusers' class that draws with it from a text alone, or from what its tasks ask for."""
     backend: str = "diffusers"
     """"diffusers": `from_pretrained` loads it; else the module of pipelines/families that does."""
+    text_encoder: str | None = None
+    """Key of the model whose text encoder reads its prompts. It is in memory only while it does:
+    before the rest of the model is loaded. If the key is another's, its own is never fetched."""
     prior_sources: tuple[str, ...] = ()
     """Where a second checkpoint that it needs is, its prior; named as `sources` are."""
     variant: str | None = None
@@ -172,3 +176,10 @@ class SchedulerSpec:
     """How often it calls the model for each step asked for; 2 for methods of second order."""
     overrides: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     """Config values that differ from the checkpoint's own."""
+    timesteps: str | None = None
+    """Name of DeepFloyd IF's steps, such as "smart50", which are no even schedule."""
+
+    @property
+    def fixed_steps(self) -> int | None:
+        """How many steps it always takes; None is as many as the request says."""
+        return int(re.sub(r"\D", "", self.timesteps)) if self.timesteps else None

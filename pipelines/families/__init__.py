@@ -26,7 +26,14 @@ if TYPE_CHECKING:
     from studio.request import GenerationRequest
     from studio.specs import SchedulerSpec
 
-BACKENDS = {"diffusers": "one_call", "kandinsky": "kandinsky", "shap_e": "shap_e"}
+BACKENDS = {
+    "diffusers": "one_call",
+    "deepfloyd": "deepfloyd",
+    "kandinsky": "kandinsky",
+    "karlo": "karlo",
+    "shap_e": "shap_e",
+    "vq_diffusion": "vq_diffusion",
+}
 """Module of this folder by backend; no other is ever imported."""
 
 
@@ -76,6 +83,9 @@ class Batch:
     """The pictures that the request names, RGB or L, by their ids there."""
     steps: Steps
     refiner: LoadedModel | None = None
+    embeddings: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """Arguments of the call in the place of the prompts, where the text encoder is freed before
+    the rest is loaded."""
 
 
 class Family(Protocol):
