@@ -140,8 +140,13 @@ def part_from_json(kind: type[_Part], values: Mapping[str, Any]) -> _Part:
 
 def check_picture(name: str, value: object) -> None:
     """Refuse what is no picture's id; raises InvalidRequest."""
-    if not isinstance(value, str) or not _PICTURE.fullmatch(value):
+    if not is_picture_id(value):
         raise InvalidRequest(f"`{name}` must be the id of a picture, got {shortened(value)}.")
+
+
+def is_picture_id(value: object) -> bool:
+    """Whether a value names a kept picture or one that was brought; it need not be here."""
+    return isinstance(value, str) and _PICTURE.fullmatch(value) is not None
 
 
 def check_source(name: str, value: object) -> None:

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from studio.errors import InvalidRequest, NotFound
 from studio.files import disk_errors, write_atomically
+from studio.ingredients import is_picture_id
 from studio.request import MAX_KEPT_SIDE
 
 PREFIX = "input-"
@@ -47,12 +48,19 @@ class Inputs:
 
     def open(self, picture_id: str, owner: str) -> Image.Image:
         """One kept picture, RGB or L; raises NotFound."""
-        path = self._path(picture_id.removeprefix(PREFIX), owner)
-        if not path.is_file():
+        path = self.path(picture_id, owner)
+        if path is None:
             raise NotFound("The picture that this starts from is not here any more.")
         with Image.open(path) as image:
             image.load()
         return image
+
+    def path(self, picture_id: str, owner: str) -> Path | None:
+        """The file of a kept picture; None for what is not here, or no id at all."""
+        if not is_picture_id(picture_id):
+            return None
+        path = self._path(picture_id.removeprefix(PREFIX), owner)
+        return path if path.is_file() else None
 
     def _path(self, digest: str, owner: str) -> Path:
         return self._folder / owner / f"{digest}.png"

@@ -190,6 +190,10 @@ class Studio:
         _check_owner(owner)
         return self._inputs.keep(picture, owner)
 
+    def input_path(self, picture_id: str, owner: str) -> Path | None:
+        """The PNG of a picture that this visitor brought; None if there is none."""
+        return self._inputs.path(picture_id, owner)
+
     def image(self, picture_id: str, owner: str) -> Image.Image:
         """A picture that a request of this visitor may name, kept or brought; raises NotFound."""
         if picture_id.startswith(PREFIX):

@@ -173,7 +173,7 @@ def test_what_a_model_does_not_offer_is_hidden_and_said(catalogue: Catalogue) ->
     followed = follow_model(known, own, plain, asked)
     assert (followed.values["upscale"], followed.values["tiling"]) == (1, "none")
     assert "enlarge off and seamless off" in followed.sentence
-    shown = fit(known, plain, known.availability("plain"))
+    shown = fit(known, plain, known.availability("plain"), followed.values)
     assert not shown["upscale"]["visible"] and not shown["tiling"]["visible"]
     assert "no enlarging" in str(shown["lacks_note"])
     assert "no seamless pictures" in str(shown["lacks_note"])

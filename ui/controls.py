@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from html import escape
 from typing import Any
@@ -14,6 +15,7 @@ from studio.specs import ModelSpec
 
 from ui import sizes, words
 from ui.form import FIELDS
+from ui.starting import fit_start
 
 UPSCALE_CHOICES = [("Off", 1), ("4 times", 4)]
 TILING_CHOICES = [(words.TILINGS[tiling].capitalize(), tiling) for tiling in TILINGS]
@@ -35,6 +37,21 @@ class Controls:
     num_images: gr.Number
     upscale: gr.Radio
     tiling: gr.Radio
+    start_box: gr.Column
+    start_view: gr.HTML
+    start_picture: gr.Textbox
+    """Id of the picture to start from, not shown; "" is none."""
+    start_mask: gr.Textbox
+    """Id of a mask that was kept before, not shown."""
+    start_task: gr.Radio
+    start_area: gr.Radio
+    start_paint: gr.ImageEditor
+    """Not a field: what was painted becomes a kept mask when Create is pressed."""
+    start_strength: gr.Slider
+    extend_left: gr.Number
+    extend_top: gr.Number
+    extend_right: gr.Number
+    extend_bottom: gr.Number
     size: gr.Radio
     """Not a field: a shortcut that sets width and height."""
     model_line: gr.HTML
@@ -47,7 +64,9 @@ class Controls:
 
     def by_name(self) -> dict[str, Component]:
         """Every part that an answer may change, by its name here."""
-        return {spec.name: getattr(self, spec.name) for spec in fields(self)}
+        named = {spec.name: getattr(self, spec.name) for spec in fields(self)}
+        del named["start_paint"]  # its pictures are files, which only the server may name
+        return named
 
 
 def build_prompt(placeholder: str) -> gr.Textbox:
@@ -149,9 +168,12 @@ def _words_of(name: str, catalogue: Catalogue, model: ModelSpec) -> dict[str, An
 
 
 def fit(
-    catalogue: Catalogue, model: ModelSpec, availability: Availability
+    catalogue: Catalogue,
+    model: ModelSpec,
+    availability: Availability,
+    values: Mapping[str, object],
 ) -> dict[str, dict[str, object]]:
-    """What the controls show for a model, as properties by the control's name.
+    """What the controls show for a model and a start, as properties by the control's name.
 
     The values of the fields are not among them: those are the visitor's.
     """
@@ -164,7 +186,7 @@ def fit(
         shown[name]["visible"] = is_offered
     shown["model_line"] = {"value": render_model(model, availability)}
     shown["lacks_note"] = {"value": _render_lacks(model)}
-    return shown
+    return shown | fit_start(model, values)
 
 
 def _offers(model: ModelSpec) -> dict[str, bool]:

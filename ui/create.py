@@ -17,6 +17,7 @@ from ui.layout import build_layout
 from ui.parts import Parts
 from ui.refusing import Event, refusing
 from ui.showing import Show
+from ui.start_events import StartEvents
 
 Listener = Callable[..., object]
 TriggerMode = Literal["multiple", "always_last"]
@@ -33,6 +34,7 @@ def build_create(studio: Studio, examples: tuple[Example, ...], blocks: gr.Block
     _wire_drawing(parts, events, wiring)
     _wire_looking(parts, events, wiring)
     _wire_form(parts, events, wiring)
+    _wire_start(parts, StartEvents(studio, parts, show), wiring)
     restored = wire_restore(parts, fresh, blocks)
     # Asked at time 0, before any change: it mends only what the visitor has not touched since.
     wiring.on(restored.then, events.on_load, asked=parts.asked, saved=parts.saved)
@@ -47,11 +49,12 @@ class Wiring:
         self._fresh = fresh
         run = [parts.live, parts.progress, parts.stop, parts.drawn, parts.started]
         gallery = [parts.sheet, parts.actions, parts.details, parts.strip, parts.view]
+        paint = parts.controls.start_paint
         self._quick: dict[str, Any] = {
             "queue": False,
             "show_progress": "hidden",
             "api_visibility": "private",
-            "outputs": [*run, *gallery, parts.notice, parts.undo, parts.answer],
+            "outputs": [*run, *gallery, parts.notice, parts.undo, parts.answer, paint],
         }
 
     def on(
@@ -88,7 +91,8 @@ class Wiring:
 def _wire_drawing(parts: Parts, events: CreateEvents, wiring: Wiring) -> None:
     page: dict[str, Any] = {"view": parts.view, **parts.controls.by_field()}
     # Each click counts, also while the answer to the last one is on its way.
-    wiring.on(parts.create.click, events.on_create, trigger_mode="multiple", **page)
+    painted = page | {"start_paint": parts.controls.start_paint}
+    wiring.on(parts.create.click, events.on_create, trigger_mode="multiple", **painted)
     for examples in (parts.examples, parts.sheet):
         wiring.ask(examples.example, events.on_example, trigger_mode="multiple", **page)
     for listener, fn in (
@@ -129,3 +133,14 @@ def _wire_form(parts: Parts, events: CreateEvents, wiring: Wiring) -> None:
     wiring.ask(parts.actions.use, events.on_use, trigger_mode="multiple", **fields)
     wiring.ask(parts.dropped.upload, events.on_dropped, dropped=parts.dropped, **fields)
     wiring.ask(parts.last_seed.click, events.on_last_seed)
+
+
+def _wire_start(parts: Parts, events: StartEvents, wiring: Wiring) -> None:
+    controls = parts.controls
+    fields = controls.by_field()
+    wiring.ask(parts.actions.modify, events.on_modify, trigger_mode="multiple", **fields)
+    wiring.ask(parts.brought.upload, events.on_brought, brought=parts.brought, **fields)
+    wiring.ask(controls.start_view.unstart, events.on_unstart, **fields)
+    for choice in (controls.start_task, controls.start_area):
+        wiring.ask(choice.input, events.on_choice, **fields)
+    wiring.on(parts.actions.stage, events.on_stage, trigger_mode="multiple", view=parts.view)

@@ -25,6 +25,7 @@ from ui.pictures import PAGE
 from ui.refusing import value_of
 from ui.showing import Show, Updates, stop_button
 from ui.stage import render_live, render_progress
+from ui.start_events import with_mask
 from ui.visitor import NO_COOKIE, keeping_owner_of, keeps_cookie, owner_of
 from ui.watch import active_jobs, watch
 
@@ -51,10 +52,12 @@ class CreateEvents:
         values = restore(self._studio.catalogue, saved, self._studio.settings.model)
         kept = saved if isinstance(saved, dict) else {}
         mended = {name: value for name, value in values.items() if value != kept.get(name)}
-        updates = self._show.form(asked, mended, str(values["model"]))
+        updates = self._show.form(asked, mended, values)
         updates |= self._show.newest(owner)
         active = self._studio.jobs(owner, active_only=True, limit=1)
         updates[self._parts.started] = active[0].id if active else ""
+        if values["start_picture"]:
+            updates |= self._show.paint(owner, values)
         if not keeps_cookie(request):
             updates |= self._show.refusal(InvalidRequest(NO_COOKIE))
         return updates
@@ -98,7 +101,8 @@ class CreateEvents:
 
     def on_create(self, view: View, request: gr.Request, **values: object) -> Updates:
         """Submit what the form holds."""
-        return self._submit(request, to_request(values), view)
+        owner = keeping_owner_of(request)
+        return self._submit(request, to_request(with_mask(self._studio, owner, values)), view)
 
     def on_example(
         self, event: gr.EventData, asked: str, view: View, request: gr.Request, **values: object
@@ -191,7 +195,7 @@ class CreateEvents:
         """Bring back the deleted picture or the form as it was."""
         updates: Updates = {self._parts.notice: "", self._parts.undo: Undo()}
         if undo.values is not None:
-            return updates | self._show.form(asked, undo.values, str(undo.values["model"]))
+            return updates | self._show.form(asked, undo.values, undo.values)
         if undo.picture_id is None:
             raise NotFound("There is nothing left to undo: the server was started again.")
         owner = owner_of(request)
@@ -241,7 +245,7 @@ class CreateEvents:
         followed = follow_model(catalogue, old, new, values)
         # Also those that stay: the answer to an earlier choice may have changed them meanwhile.
         following = {name: followed.values[name] for name in (*FOLLOWING, "width", "height")}
-        updates = self._show.form(asked, following, new.key)
+        updates = self._show.form(asked, following, followed.values)
         # A choice is told twice: Gradio fires once more when its list closes.
         if new is not old:
             updates[self._parts.notice] = render_notice(escape(followed.sentence))

@@ -11,6 +11,7 @@ from studio.request import RANDOM_SEED, GenerationRequest
 from studio.specs import ModelSpec
 
 from ui import sizes, words
+from ui.starting import START_FIELDS, from_start, start_defaults, tasks_of, to_start
 
 Values = dict[str, object]
 """Field of a GenerationRequest -> value in the form."""
@@ -28,8 +29,9 @@ FIELDS = (
     "num_images",
     "upscale",
     "tiling",
+    *START_FIELDS,
 )
-"""The words and numbers of a request, each with a control of its own."""
+"""The words and numbers of a request and of its start, each with a control of its own."""
 FOLLOWING = (
     "scheduler",
     "num_inference_steps",
@@ -59,7 +61,7 @@ def defaults_of(model: ModelSpec) -> Values:
         "num_images": 1,
         "upscale": own.upscale,
         "tiling": "none",
-    }
+    } | start_defaults()
 
 
 def to_request(values: Mapping[str, object]) -> GenerationRequest:
@@ -68,21 +70,26 @@ def to_request(values: Mapping[str, object]) -> GenerationRequest:
     Raises:
         InvalidRequest: a value breaks its rule, or is not a number at all.
     """
-    given = {name: _number(values[name]) for name in FIELDS}
+    given = {name: _number(values[name]) for name in FIELDS if name not in START_FIELDS}
     for name in ("prompt", "negative_prompt"):
         given[name] = values[name] or ""
     given["seed"] = _seed(values["seed"])
     for name, value in given.items():
         if value is None:
             raise InvalidRequest(f"`{name}` is empty: write a number, or choose the model again.")
-    return GenerationRequest(**given)  # type: ignore[arg-type]
+    start = to_start(values)
+    if start is not None:
+        left, top, right, bottom = start.margins
+        given["width"] = _sum(given["width"], left, right)
+        given["height"] = _sum(given["height"], top, bottom)
+    return GenerationRequest(**given, start=start)  # type: ignore[arg-type]
 
 
 def from_request(request: GenerationRequest) -> Values:
     """Form values that draw the same picture again."""
-    values: Values = {name: getattr(request, name) for name in FIELDS}
+    values: Values = {name: getattr(request, name) for name in FIELDS if name not in START_FIELDS}
     values["seed"] = "" if request.seed == RANDOM_SEED else str(request.seed)
-    return values
+    return values | from_start(request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +114,8 @@ def follow_model(
         if not touched or not _works(catalogue, new, name, values.get(name)):
             result[name] = after[name]
     result |= _follow_size(old, new, values)
+    if values.get("start_task") not in tasks_of(new) and tasks_of(new):
+        result["start_task"] = tasks_of(new)[0]
     changed = [name for name in FOLLOWING if result[name] != values.get(name)]
     kept = [
         name
@@ -125,7 +134,8 @@ def fill(catalogue: Catalogue, values: Mapping[str, object], found: Mapping[str,
     key = found.get("model")
     if isinstance(key, str) and key in catalogue.models and key != values["model"]:
         own = defaults_of(catalogue.models[key])
-        result = {name: own[name] for name in own if name not in ("prompt", "negative_prompt")}
+        kept = ("prompt", "negative_prompt", *START_FIELDS)
+        result = {name: own[name] for name in own if name not in kept}
     result |= {name: value for name, value in found.items() if name in FIELDS}
     form = {**values, **result}
     model = catalogue.models.get(str(form["model"]))
@@ -196,6 +206,11 @@ def _listed(parts: list[str]) -> str:
 def _number(value: object) -> object:
     """A whole float as the int that it is; the browser makes no difference between them."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _sum(side: object, *margins: int) -> object:
+    """A side of the drawing with what is added to it; what is no number stays, to be refused."""
+    return side + sum(margins) if isinstance(side, int) else side
 
 
 def _seed(value: object) -> object:

@@ -21,6 +21,7 @@ from ui.controls import (
 from ui.examples import Example, render_examples
 from ui.parts import Parts, Undo, View
 from ui.stage import render_empty
+from ui.starting import build_start
 
 STORAGE_KEY = "croquis-form"
 # Not a secret: it only has to be the same after a restart, so that the form is found again.
@@ -75,7 +76,8 @@ def _build_ask(catalogue: Catalogue, model: ModelSpec, example: str) -> tuple[Ma
             choice = build_model(catalogue, model.key)
         line = gr.HTML(elem_id="model-line", apply_default_css=False)
         notice = clickable("notice", "undo")
-    controls = {"prompt": prompt, "model": choice, "model_line": line}
+    start = build_start(model)
+    controls = {"prompt": prompt, "model": choice, "model_line": line} | start
     return controls, {"create": create, "stop": stop, "notice": notice}
 
 
@@ -98,7 +100,14 @@ def _build_more(catalogue: Catalogue, model: ModelSpec) -> tuple[Made, Made]:
         dropped = gr.File(
             label="Settings from a picture", type="filepath", height=96, elem_id="dropped"
         )
-    return controls, {"random_seed": random_seed, "last_seed": last_seed, "dropped": dropped}
+        brought = gr.UploadButton(
+            "Start from a picture of yours",
+            file_types=["image"],
+            type="filepath",
+            elem_id="brought",
+        )
+    others = {"last_seed": last_seed, "dropped": dropped, "brought": brought}
+    return controls, {"random_seed": random_seed} | others
 
 
 def _build_stage(model: ModelSpec, pictures: str) -> Made:
@@ -109,7 +118,7 @@ def _build_stage(model: ModelSpec, pictures: str) -> Made:
         live = gr.HTML("", elem_id="live", apply_default_css=False)
     with gr.Column(elem_id="under"):
         progress = clickable("progress", "stop_all", "follow")
-        actions = clickable("actions", "use", "vary", "enlarge", "delete")
+        actions = clickable("actions", "use", "vary", "modify", "stage", "enlarge", "delete")
     strip = clickable("strip", "pick", "more")
     details = gr.HTML("", elem_id="details", apply_default_css=False)
     below = {"actions": actions, "strip": strip, "details": details}

@@ -42,6 +42,8 @@ class Parts:
     random_seed: gr.Button
     last_seed: gr.Button
     dropped: gr.File
+    brought: gr.UploadButton
+    """A picture of the visitor's to start from."""
     notice: gr.HTML
     sheet: gr.HTML
     live: gr.HTML

@@ -10,15 +10,19 @@ from studio.jobs import ENLARGED_BY, Job
 from studio.pictures import Picture
 
 from ui import words
+from ui.starting import STAGE_SCALE
 
 PAGE = 60
 """Thumbnails shown at first, and added by each "More"."""
 
 
-def render_actions(picture: Picture | None) -> str:
+def render_actions(picture: Picture | None, catalogue: Catalogue) -> str:
     """What can be done with the picture on the sheet."""
     if picture is None:
         return ""
+    modify = words.button(
+        "modify", "Modify", value=picture.id, title="Draw over it, fill in or extend it"
+    )
     seed = picture.recipe.request.seed
     vary = words.button("vary", "Vary", value=picture.id, title="Draw it with a new seed")
     enlarge = (
@@ -32,7 +36,7 @@ def render_actions(picture: Picture | None) -> str:
         f'<button type="button" class="quiet" data-event="use" data-value="{picture.id}"'
         ' title="Copy its settings into the form">Use<span class="long">&nbsp;settings</span>'
         "</button>"
-        f"{vary}{enlarge}"
+        f"{vary}{modify}{_next_stage(picture, catalogue)}{enlarge}"
         f'<button type="button" class="quiet" data-copy="{seed}" title="Copy the seed"'
         f' aria-label="Copy seed {seed}"><span class="long">Seed&nbsp;</span>{seed}</button>'
         f'<a class="quiet" href="pictures/{picture.id}.png?download=1" download'
@@ -41,6 +45,17 @@ def render_actions(picture: Picture | None) -> str:
         f"{delete}"
         "</div>"
     )
+
+
+def _next_stage(picture: Picture, catalogue: Catalogue) -> str:
+    """The button of a cascade's next model, such as IF's second stage."""
+    spec = catalogue.models.get(picture.recipe.request.model)
+    following = catalogue.models.get(spec.next_stage or "") if spec else None
+    if following is None or picture.recipe.enlarged > 1:
+        return ""
+    text = f"{following.title}: {STAGE_SCALE * picture.width} px"
+    title = f"Let {following.title} draw it four times as wide and as high"
+    return words.button("stage", text, value=picture.id, title=title)
 
 
 def render_strip(pictures: Sequence[Picture], current: str | None, *, more: bool) -> str:

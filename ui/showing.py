@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from html import escape
 
 import gradio as gr
@@ -23,7 +24,10 @@ from ui.stage import (
     render_several,
     render_stopped,
 )
+from ui.starting import is_painting
 
+EDITOR_SIDE = 1024
+"""Px of the longer side of what is painted over; a mask needs no more."""
 Updates = dict[Component, object]
 Fit = dict[str, dict[str, object]]
 """Properties of controls by the control's name, see `ui.controls.fit`."""
@@ -47,7 +51,7 @@ class Show:
             picture = job = None
         updates: Updates = {
             parts.view: view,
-            parts.actions: render_actions(picture),
+            parts.actions: render_actions(picture, studio.catalogue),
             parts.details: render_details(picture, job, studio.catalogue),
         }
         if picture is not None:
@@ -102,11 +106,23 @@ class Show:
         stop = stop_button(enabled=False)
         return {parts.drawn: "", parts.live: "", parts.progress: "", parts.stop: stop}
 
-    def form(self, asked: str, values: Values, model: str) -> Updates:
-        """These values for the form, and every control fitted to the model."""
-        catalogue, availability = self._studio.catalogue, self._studio.availability(model)
-        fit = controls.fit(catalogue, catalogue.get_model(model), availability)
-        return self.answer(asked, values, fit | {"form_model": {"value": model}})
+    def form(self, asked: str, values: Values, whole: Mapping[str, object]) -> Updates:
+        """These values for the form, and every control fitted to the `whole` form with them."""
+        catalogue, key = self._studio.catalogue, str(whole["model"])
+        fit = controls.fit(
+            catalogue, catalogue.get_model(key), self._studio.availability(key), whole
+        )
+        return self.answer(asked, values, fit | {"form_model": {"value": key}})
+
+    def paint(self, owner: str, whole: Mapping[str, object]) -> Updates:
+        """The brush over the picture to start from, if the form asks for one."""
+        editor = self._parts.controls.start_paint
+        if not is_painting(whole):
+            return {editor: gr.ImageEditor(value=None, visible=False)}
+        picture = self._studio.image(str(whole["start_picture"]), owner)
+        picture.thumbnail((EDITOR_SIDE, EDITOR_SIDE))
+        value = {"background": picture, "layers": [], "composite": picture}
+        return {editor: gr.ImageEditor(value=value, visible=True)}
 
     def answer(self, asked: str, values: Values, fit: Fit | None = None) -> Updates:
         """What the browser puts into the form, but for what the visitor changed after `asked`."""
@@ -115,7 +131,7 @@ class Show:
 
     def filled(self, asked: str, before: Values, taken: Values, sentence: str) -> Updates:
         """The form after it was filled from somewhere, with the way back."""
-        updates = self.form(asked, taken, str(taken.get("model", before["model"])))
+        updates = self.form(asked, taken, {**before, **taken})
         updates[self._parts.undo] = Undo(values=dict(before))
         updates[self._parts.notice] = render_notice(sentence, undo=True)
         return updates

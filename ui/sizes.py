@@ -59,6 +59,11 @@ def nearest(model: ModelSpec, width: object, height: object) -> Size:
     return min(sizes_of(model), key=lambda size: abs(math.log(size.width / size.height) - wanted))
 
 
+def like(model: ModelSpec, width: int, height: int) -> tuple[int, int]:
+    """The size that a model draws a picture of that aspect at; width and height in px."""
+    return _fit(model, width / height)
+
+
 def fits(model: ModelSpec, side: object) -> bool:
     """Whether the model draws pictures with such a side."""
     if not isinstance(side, int):

@@ -20,6 +20,15 @@ LABELS = {
     "num_images": "Pictures",
     "upscale": "Enlarge",
     "tiling": "Seamless",
+    "start_task": "What becomes of it",
+    "start_area": "Where",
+    "start_strength": "Change",
+    "strength": "Change",
+    "extend_left": "Left",
+    "extend_top": "Above",
+    "extend_right": "Right",
+    "extend_bottom": "Below",
+    "margins": "Extend",
 }
 """What the page calls each field of a request."""
 
