@@ -169,6 +169,13 @@ def _check_parts(spec: ModelSpec, request: GenerationRequest) -> None:
     task = request.start.task if request.start else _task_from_text(spec)
     if task not in spec.tasks:
         raise InvalidRequest(_cannot(spec, task))
+    if request.negative_prompt and not spec.negative_prompt:
+        raise InvalidRequest(f"{spec.title} knows no `negative_prompt`: leave it empty.")
+    own = spec.defaults.guidance_scale
+    if spec.guidance == "none" and request.guidance_scale != own:
+        raise InvalidRequest(
+            f"`guidance_scale` must be {own:g} for {spec.title}, which has its guidance built in."
+        )
     offered = {
         "loras": spec.lora,
         "embeddings": spec.textual_inversion,

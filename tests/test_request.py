@@ -124,7 +124,7 @@ def test_json_and_back_is_the_same_request() -> None:
     [
         {},
         {"start": Start(task="inpainting", picture=PICTURE, mask=UPLOAD, strength=0.5)},
-        {"start": Start(task="outpainting", picture=UPLOAD, margins=(64, 0, 8, 0))},
+        {"start": Start(task="outpainting", picture=UPLOAD, margins=(16, 0, 8, 0))},
         {"loras": (Lora(source="anna/lines", weight=0.5), Lora(source=UPLOAD))},
         {"control": Control(kind="canny", picture=PICTURE), "refiner": True},
         {"reference": Reference(picture=UPLOAD), "embeddings": ("anna/cat.safetensors",)},

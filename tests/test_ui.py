@@ -10,6 +10,7 @@ import pytest
 from studio.catalogue import Catalogue
 from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML, tomllib
 from studio.errors import InvalidRequest
+from studio.ingredients import Start
 from studio.jobs import Enlargement, Job, JobState
 from studio.progress import Progress
 from studio.request import GenerationRequest
@@ -17,7 +18,7 @@ from studio.settings import ROOT, Settings
 from ui import sizes, stage, words
 from ui.controls import fit
 from ui.examples import DEFAULT_EXAMPLES, load_examples, render_examples
-from ui.form import defaults_of, fill, follow_model, from_request, restore, to_request
+from ui.form import defaults_of, fill, follow_model, from_request, restore, shown_of, to_request
 
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)>'${value}{{x}}"
 
@@ -293,3 +294,35 @@ def test_every_example_has_its_picture_and_every_picture_its_example() -> None:
     examples = tomllib.loads((ROOT / "assets" / "examples.toml").read_text("utf-8"))["example"]
     named = {example["image"] for example in examples}
     assert named == {f"examples/{path.name}" for path in (ROOT / "assets/examples").iterdir()}
+
+
+def test_what_a_model_hides_is_sent_as_the_model_sets_it(catalogue: Catalogue) -> None:
+    own = catalogue.get_model("builtin")
+    plain = replace(own, negative_prompt=False, guidance="none", schedulers=("euler",))
+    asked = defaults_of(own) | {"prompt": "a cat", "negative_prompt": "rain", "guidance_scale": 9.0}
+    sent = to_request(shown_of(plain, asked))
+    assert (sent.negative_prompt, sent.guidance_scale) == ("", own.defaults.guidance_scale)
+    assert to_request(shown_of(own, asked)).negative_prompt == "rain"
+    shown = fit(catalogue, plain, catalogue.availability("builtin"), asked)
+    for name in ("negative_prompt", "guidance_scale", "scheduler"):
+        assert shown[name]["visible"] is False
+    assert "knows no words to leave out" in str(shown["lacks_note"]["value"])
+    known = Catalogue({"builtin": plain}, catalogue.schedulers, Settings())
+    with pytest.raises(InvalidRequest, match="negative_prompt"):
+        known.check(to_request(asked | {"guidance_scale": own.defaults.guidance_scale}))
+    with pytest.raises(InvalidRequest, match="guidance built in"):
+        known.check(to_request(asked | {"negative_prompt": ""}))
+
+
+def test_a_start_goes_through_the_form_and_back(catalogue: Catalogue) -> None:
+    fresh = defaults_of(catalogue.get_model("builtin")) | {"prompt": "a cat", "seed": "7"}
+    assert to_request(fresh).start is None
+    extended = fresh | {"start_picture": "0f" * 16, "start_task": "outpainting", "extend_left": 24}
+    request = to_request(extended)
+    assert request.start == Start(
+        task="outpainting", picture="0f" * 16, strength=0.6, margins=(24, 16, 16, 16)
+    )
+    assert (request.width, request.height) == (104, 96)
+    assert from_request(request) == extended
+    with pytest.raises(InvalidRequest, match="start_strength"):
+        to_request(extended | {"start_strength": None})

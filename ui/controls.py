@@ -14,7 +14,7 @@ from studio.request import TILINGS
 from studio.specs import ModelSpec
 
 from ui import sizes, words
-from ui.form import FIELDS
+from ui.form import FIELDS, HIDEABLE, without_choice
 from ui.starting import fit_start
 
 UPSCALE_CHOICES = [("Off", 1), ("4 times", 4)]
@@ -191,13 +191,16 @@ def fit(
 
 def _offers(model: ModelSpec) -> dict[str, bool]:
     """Whether the model has a choice at all, by the field's name."""
-    return {"upscale": len(model.upscale_choices) > 1, "tiling": len(model.tiling_choices) > 1}
+    return {name: name not in without_choice(model) for name in HIDEABLE}
 
 
 def _render_lacks(model: ModelSpec) -> str:
     why = {
         "upscale": "draws large; it offers no enlarging.",
         "tiling": "cannot join its edges; it offers no seamless pictures.",
+        "negative_prompt": "knows no words to leave out.",
+        "guidance_scale": "has its guidance built in.",
+        "scheduler": "has one scheduler.",
     }
     lacks = [why[name] for name, is_offered in _offers(model).items() if not is_offered]
     return "".join(f"<p>{escape(model.title)} {text}</p>" for text in lacks)

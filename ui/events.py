@@ -19,7 +19,16 @@ from studio.studio import Studio
 
 from ui import words
 from ui.examples import Example
-from ui.form import FOLLOWING, Values, fill, follow_model, from_request, restore, to_request
+from ui.form import (
+    FOLLOWING,
+    Values,
+    fill,
+    follow_model,
+    from_request,
+    restore,
+    shown_of,
+    to_request,
+)
 from ui.parts import Parts, Undo, View, render_notice
 from ui.pictures import PAGE
 from ui.refusing import value_of
@@ -102,7 +111,7 @@ class CreateEvents:
     def on_create(self, view: View, request: gr.Request, **values: object) -> Updates:
         """Submit what the form holds."""
         owner = keeping_owner_of(request)
-        return self._submit(request, to_request(with_mask(self._studio, owner, values)), view)
+        return self._submit(request, self._request(with_mask(self._studio, owner, values)), view)
 
     def on_example(
         self, event: gr.EventData, asked: str, view: View, request: gr.Request, **values: object
@@ -113,7 +122,7 @@ class CreateEvents:
             "prompt": example.prompt,
             "negative_prompt": example.negative_prompt,
         }
-        wanted = to_request(dict(values) | taken | {"seed": example.seed})
+        wanted = self._request(dict(values) | taken | {"seed": example.seed})
         updates = self._submit(request, wanted, view)
         updates |= self._show.answer(asked, taken)
         typed = values["prompt"]
@@ -250,6 +259,11 @@ class CreateEvents:
         if new is not old:
             updates[self._parts.notice] = render_notice(escape(followed.sentence))
         return updates
+
+    def _request(self, values: Values) -> GenerationRequest:
+        """What the form stands for; what the model hides is as the model sets it."""
+        model = self._studio.catalogue.models.get(str(values["model"]))
+        return to_request(shown_of(model, values) if model else values)
 
     def _submit(self, request: gr.Request, wanted: GenerationRequest, view: View) -> Updates:
         owner = keeping_owner_of(request)

@@ -41,8 +41,8 @@ FOLLOWING = (
     "tiling",
 )
 """Settings that change with the model while the visitor has not touched them; size too."""
-_HIDDEN_WITHOUT_CHOICE = ("upscale", "tiling")
-"""A value that the model cannot do would stay behind a hidden control."""
+HIDEABLE = ("upscale", "tiling", "negative_prompt", "guidance_scale", "scheduler")
+"""Fields that hide where a model has no choice; a value that it cannot do must not stay behind."""
 
 
 def defaults_of(model: ModelSpec) -> Values:
@@ -62,6 +62,24 @@ def defaults_of(model: ModelSpec) -> Values:
         "upscale": own.upscale,
         "tiling": "none",
     } | start_defaults()
+
+
+def without_choice(model: ModelSpec) -> set[str]:
+    """Which of HIDEABLE a model leaves no choice in."""
+    has_choice = {
+        "upscale": len(model.upscale_choices) > 1,
+        "tiling": len(model.tiling_choices) > 1,
+        "negative_prompt": model.negative_prompt,
+        "guidance_scale": model.guidance != "none",
+        "scheduler": len(model.schedulers) > 1,
+    }
+    return {name for name, has in has_choice.items() if not has}
+
+
+def shown_of(model: ModelSpec, values: Mapping[str, object]) -> Values:
+    """The form's values, those behind hidden controls as the model sets them."""
+    own = defaults_of(model)
+    return dict(values) | {name: own[name] for name in without_choice(model)}
 
 
 def to_request(values: Mapping[str, object]) -> GenerationRequest:
@@ -139,7 +157,7 @@ def fill(catalogue: Catalogue, values: Mapping[str, object], found: Mapping[str,
     result |= {name: value for name, value in found.items() if name in FIELDS}
     form = {**values, **result}
     model = catalogue.models.get(str(form["model"]))
-    for name in _HIDDEN_WITHOUT_CHOICE:
+    for name in HIDEABLE:
         if model is not None and not _works(catalogue, model, name, form[name]):
             result[name] = defaults_of(model)[name]
     if "seed" in result:
@@ -164,6 +182,8 @@ def _works(catalogue: Catalogue, model: ModelSpec, name: str, value: object) -> 
         return value in model.upscale_choices
     if name == "tiling":
         return value in model.tiling_choices
+    if name in ("negative_prompt", "guidance_scale") and name in without_choice(model):
+        return value == defaults_of(model)[name]
     if name == "num_images":
         return isinstance(value, int) and value <= model.max_images
     return value is not None
