@@ -8,25 +8,36 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from pipelines.device import release_memory
 from pipelines.hub import size_text
 from studio.errors import Cancelled
 
 if TYPE_CHECKING:
-    from pipelines.loader import LoadedModel, Loader, OnMessage
+    from pipelines.loader import Checkpoint, LoadedModel, Loader, OnMessage
     from studio.catalogue import Catalogue
-    from studio.specs import ModelSpec
 
 log = logging.getLogger(__name__)
+
+
+class Sized(Protocol):
+    """What takes memory, or will."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its weights."""
+
+
+_Found = TypeVar("_Found", bound=Sized)
+_Loaded = TypeVar("_Loaded", bound=Sized)
 
 
 @dataclass(slots=True)
 class _Slot:
     """The place of one model; `model` is None while it loads."""
 
-    model: LoadedModel | None = None
+    model: Sized | None = None
     nbytes: int = 0
     borrowers: int = 1
 
@@ -75,11 +86,46 @@ class PipelineManager:
             ModelUnavailable: the checkpoint cannot be had.
         """
         spec = self._catalogue.get_model(key)
-        model = self._take(key) or self._load(spec, on_message)
-        try:
+
+        def find() -> Checkpoint:
+            return self._loader.find(spec, on_message)
+
+        with self._borrowed(key, spec.title, find, self._loader.load, on_message) as model:
             yield model
+
+    @contextmanager
+    def borrow_part(
+        self,
+        key: str,
+        title: str,
+        find: Callable[[], _Found],
+        load: Callable[[_Found], _Loaded],
+        on_message: OnMessage = lambda text: None,
+    ) -> Iterator[_Loaded]:
+        """Lend what goes with a model, such as a ControlNet: kept and counted as a model is.
+
+        Args:
+            key: no model's.
+            find: looks for its files; the result knows how many `nbytes` they will take.
+            load: loads them; the result knows how many `nbytes` it takes.
+        """
+        with self._borrowed(key, title, find, load, on_message) as part:
+            yield part
+
+    @contextmanager
+    def _borrowed(
+        self,
+        key: str,
+        title: str,
+        find: Callable[[], _Found],
+        load: Callable[[_Found], _Loaded],
+        on_message: OnMessage,
+    ) -> Iterator[_Loaded]:
+        lent = self._take(key) or self._load(key, title, find, load, on_message)
+        try:
+            yield cast("_Loaded", lent)
         finally:
-            del model
+            del lent
             self._give_back(key)
 
     def evict(self, key: str) -> bool:
@@ -90,7 +136,7 @@ class PipelineManager:
                 return False
             del self._slots[key], slot
         release_memory()
-        self._on_state(key, "unloaded")
+        self._tell(key, "unloaded")
         return True
 
     def close(self) -> None:
@@ -101,7 +147,7 @@ class PipelineManager:
         for key in keys:
             self.evict(key)
 
-    def _take(self, key: str) -> LoadedModel | None:
+    def _take(self, key: str) -> Sized | None:
         """Borrow a loaded model, wait for one that loads, or reserve the slot and return None."""
         with self._changed:
             while True:
@@ -117,28 +163,40 @@ class PipelineManager:
                     return slot.model
                 self._changed.wait()
 
-    def _load(self, spec: ModelSpec, on_message: OnMessage) -> LoadedModel:
+    def _load(
+        self,
+        key: str,
+        title: str,
+        find: Callable[[], _Found],
+        load: Callable[[_Found], _Loaded],
+        on_message: OnMessage,
+    ) -> _Loaded:
         """Fill the slot that `_take` reserved."""
-        self._on_state(spec.key, "loading")
+        self._tell(key, "loading")
         try:
-            checkpoint = self._loader.find(spec, on_message)
+            found = find()
             with self._changed:
-                self._slots[spec.key].nbytes = checkpoint.nbytes
+                self._slots[key].nbytes = found.nbytes
             self._make_room()
-            on_message(f"Loading {spec.title}, {size_text(checkpoint.nbytes)}")
-            model = self._loader.load(checkpoint)
+            on_message(f"Loading {title}, {size_text(found.nbytes)}")
+            loaded = load(found)
         except BaseException:
             with self._changed:
-                del self._slots[spec.key]
+                del self._slots[key]
                 self._changed.notify_all()
-            self._on_state(spec.key, "unloaded")
+            self._tell(key, "unloaded")
             raise
         with self._changed:
-            slot = self._slots[spec.key]
-            slot.model, slot.nbytes = model, model.nbytes
+            slot = self._slots[key]
+            slot.model, slot.nbytes = loaded, loaded.nbytes
             self._changed.notify_all()
-        self._on_state(spec.key, "loaded")
-        return model
+        self._tell(key, "loaded")
+        return loaded
+
+    def _tell(self, key: str, state: str) -> None:
+        """Report the state of a model; parts are nobody's choice."""
+        if key in self._catalogue.models:
+            self._on_state(key, state)
 
     def _make_room(self) -> None:
         """Evict idle models until all fit into the budget; the one used last stays."""
