@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PICKLE_SUFFIXES = {".bin", ".ckpt", ".pt", ".pth"}
 
-_ONE_LOAD = threading.Lock()
+ONE_LOAD = threading.Lock()
 """While a model loads, accelerate and transformers patch torch for the whole process: a second
 load beside it, and any module built meanwhile, would be left without weights."""
 
@@ -135,7 +135,7 @@ class Loader:
         """
         spec = checkpoint.spec
         family = family_of(spec.backend)
-        with _ONE_LOAD, _damage_reported(spec, checkpoint.folder):
+        with ONE_LOAD, _damage_reported(spec, checkpoint.folder):
             pipeline = family.load_pipeline(checkpoint, self.device, self.dtype)
             if spec.lora_file is not None:
                 _fuse_lora(pipeline, spec.lora_file)
