@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import atexit
+import functools
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
@@ -17,6 +23,11 @@ from diffusers import (
 from diffusers.pipelines.shap_e import ShapERenderer
 from transformers import CLIPImageProcessor, CLIPVisionModel
 
+from studio.catalogue import Catalogue
+from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
+from studio.ingredients import Start
+from studio.request import GenerationRequest
+from studio.settings import Settings
 from tiny_families.parts import (
     HIDDEN,
     PROJECTED,
@@ -169,3 +180,51 @@ def _cuts(face: list[Corner], case: int) -> Iterator[tuple[Edge, Edge]]:
 
 def _edge(first: Corner, second: Corner) -> Edge:
     return min(first, second), max(first, second)
+
+
+def shap_e_settings(**changes: Any) -> Settings:
+    """Settings that name the folders of three tiny models, and never ask the network."""
+    folders = {key: _checkpoint(key) for key in KINDS}
+    return Settings(device="cpu", offline=True, cpu_threads=1, model_paths=folders, **changes)
+
+
+def shap_e_catalogue(settings: Settings | None = None) -> Catalogue:
+    """The rows of Shap-E for 64 px, and one of a model whose things have no surface."""
+    full = Catalogue.load(MODELS_TOML, SCHEDULERS_TOML, Settings())
+    rows = {key: full.get_model("shap-e-image" if "image" in key else "shap-e") for key in KINDS}
+    small = {key: replace(row, key=key, min_side=64) for key, row in rows.items()}
+    return Catalogue(small, full.schedulers, settings or shap_e_settings())
+
+
+def shap_e_request(model: str = "shap-e", **changes: Any) -> GenerationRequest:
+    """A small request with the row's guidance: 64 px, 2 steps, from a picture if it needs one."""
+    defaults = shap_e_catalogue().get_model(model).defaults
+    picture = "input-" + "1" * 64
+    values = {
+        "prompt": "a red chair",
+        "model": model,
+        "scheduler": defaults.scheduler,
+        "num_inference_steps": 2,
+        "guidance_scale": defaults.guidance_scale,
+        "width": 64,
+        "height": 64,
+        "seed": 7,
+        "start": Start(task="image_to_3d", picture=picture) if "image" in model else None,
+    }
+    return GenerationRequest(**(values | changes))
+
+
+KINDS: Mapping[str, Mapping[str, bool]] = {
+    "shap-e": {},
+    "shap-e-image": {"from_picture": True},
+    "shap-e-empty": {"is_empty": True},
+}
+"""The tiny models, and what `save_tiny_shap_e` is told of each."""
+
+
+@functools.cache
+def _checkpoint(key: str) -> Path:
+    """The folder of a tiny model, saved once per test run."""
+    folder = Path(tempfile.mkdtemp(prefix="croquis-shap-e-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return save_tiny_shap_e(folder / key, **KINDS[key])
