@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from diffusers import DiffusionPipeline
 
+from pipelines.control import guide_arguments
 from pipelines.editing import start_pictures
 from pipelines.schedulers import count_steps
 
@@ -42,6 +43,7 @@ def call_arguments(
         "num_inference_steps": request.num_inference_steps,
         **guidance_arguments(spec, request),
         **_place_arguments(spec, request, images),
+        **guide_arguments(request, images),
         "num_images_per_prompt": len(seeds),
         "generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds],
         "output_type": "np",

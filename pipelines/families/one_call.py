@@ -65,7 +65,7 @@ def _draw_over(batch: Batch, again: GenerationRequest, drawn: list[Result]) -> l
     results = []
     for seed, result in zip(batch.seeds, drawn, strict=True):
         picture = Image.fromarray((result.pixels * 255).round().astype("uint8"))
-        alone = replace(batch, seeds=[seed], images={DRAWN: picture})
+        alone = replace(batch, seeds=[seed], images={**batch.images, DRAWN: picture})
         results += _call(alone, again, _scheduler(alone))
     return results
 
