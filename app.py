@@ -113,9 +113,11 @@ def start_engine(studio: Studio, settings: Settings) -> Engine:
     """Import torch, which takes seconds, load the default model and take jobs."""
     from pipelines.device import pick_budget, pick_device
     from pipelines.engine import Engine
+    from pipelines.holding import machine_of
     from pipelines.loader import Loader
     from pipelines.manager import PipelineManager
 
+    studio.set_machine(machine_of(pick_device(settings)))
     manager = PipelineManager(
         studio.catalogue,
         Loader(settings),

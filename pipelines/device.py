@@ -68,7 +68,7 @@ def pick_budget(device: str, settings: Settings) -> int:
         return int(settings.memory_budget_gb * 1e9)
     if device.startswith("cuda"):
         return int(0.8 * torch.cuda.get_device_properties(device).total_memory)
-    return _memory_bytes() // 2
+    return usable_bytes() // 2
 
 
 def tune_threads(settings: Settings) -> int:
@@ -110,7 +110,7 @@ def usable_cores() -> int:
     return cores
 
 
-def _memory_bytes() -> int:
+def usable_bytes() -> int:
     """The machine's memory, or the container's share of it."""
     machine: int = psutil.virtual_memory().total
     share = _read(CGROUP / "memory.max").strip()

@@ -19,19 +19,27 @@ from diffusers import AutoencoderKL, VQModel
 
 from pipelines import hub
 from pipelines.device import is_out_of_memory, pick_device, pick_dtype
+from pipelines.encoder import Embeddings, PromptEncoder
 from pipelines.families import family_of
-from pipelines.previews import PreviewMap, fit_preview
+from pipelines.holding import plan_for
+from pipelines.previews import PIXELS, PreviewMap, fit_preview
 from studio.errors import ModelUnavailable, OutOfMemory
 from studio.recipes import LOCAL
+from studio.specs import TEXT_ENCODER
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
+    from studio.plans import Holding
+    from studio.request import GenerationRequest
     from studio.settings import Settings
     from studio.specs import ModelSpec
 
 PICKLE_SUFFIXES = {".bin", ".ckpt", ".pt", ".pth"}
+
+PIXEL_PIPELINES = ("IFPipeline", "IFSuperResolutionPipeline", "UnCLIPPipeline")
+"""Those whose denoisers see pixels instead of latents."""
 
 ONE_LOAD = threading.Lock()
 """While a model loads, accelerate and transformers patch torch for the whole process: a second
@@ -55,6 +63,8 @@ class Checkpoint:
     """Bytes that the weights will take when loaded."""
     prior: Path | None = None
     """The folder of the second checkpoint that some models need."""
+    holding: Holding = "full"
+    """Where its modules are while they do not work."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +95,7 @@ class Loader:
         self.device = pick_device(settings)
         self.dtype = pick_dtype(self.device, settings)
         self._settings = settings
+        self._encoder = PromptEncoder(self.device, self.dtype)
         _silence()
 
     def find(self, spec: ModelSpec, on_message: OnMessage) -> Checkpoint:
@@ -101,18 +112,52 @@ class Loader:
         _check_folder(spec, folder)
         prior = self._find_prior(spec, folder, on_message)
         weights = hub.weight_files(folder, spec.variant)
-        variant = spec.variant if weights else None
-        weights = weights or hub.weight_files(folder, None)
+        if not spec.reads_itself:
+            weights = [path for path in weights if path.parent.name != TEXT_ENCODER]
+        variant = spec.variant if any(hub.is_of(path, spec.variant) for path in weights) else None
         weights += hub.weight_files(prior, variant) if prior else []
+        staying = [
+            one for one in weights if not spec.text_encoder or one.parent.name != TEXT_ENCODER
+        ]
         with _damage_reported(spec, folder):
+            nbytes = sum(_count_elements(path) for path in staying) * self.dtype.itemsize
             return Checkpoint(
                 spec=spec,
                 folder=folder,
                 revision=_revision(revision, weights, spec.lora_file),
                 variant=variant,
-                nbytes=sum(_count_elements(path) for path in weights) * self.dtype.itemsize,
+                nbytes=nbytes,
                 prior=prior,
+                holding=self._holding(spec, nbytes),
             )
+
+    def _holding(self, spec: ModelSpec, nbytes: int) -> Holding:
+        """Raises OutOfMemory before anything is loaded that would take the machine down."""
+        plan = plan_for(spec, nbytes, self.device)
+        if plan.holding == "none":
+            raise OutOfMemory(f"{spec.title} is {plan.label}. Choose a smaller model.")
+        return plan.holding
+
+    def encode(
+        self, checkpoint: Checkpoint, request: GenerationRequest, make_room: Callable[[int], None]
+    ) -> Embeddings:
+        """Encode a request's prompts by the text encoder of a checkpoint, which is freed again.
+
+        Args:
+            make_room: told how many bytes it takes, unless what it says is remembered.
+
+        Raises:
+            ModelUnavailable: files are missing or damaged.
+            OutOfMemory: the device cannot hold it.
+        """
+        remembered = self._encoder.recall(checkpoint, request)
+        if remembered is not None:
+            return remembered
+        with ONE_LOAD, _damage_reported(checkpoint.spec, checkpoint.folder):
+            weights = hub.part_weights(checkpoint.folder / TEXT_ENCODER, checkpoint.variant)
+            elements = sum(_count_elements(path) for path in weights)
+            make_room(elements * (1 if self._encoder.is_quantized else self.dtype.itemsize))
+            return self._encoder.encode(checkpoint, request)
 
     def _find_prior(self, spec: ModelSpec, folder: Path, on_message: OnMessage) -> Path | None:
         """The second checkpoint: in the folder of the first, or from sources of its own."""
@@ -155,6 +200,8 @@ def _scheduler_config(pipeline: DiffusionPipeline) -> dict[str, Any]:
 
 
 def _preview_map(pipeline: DiffusionPipeline) -> PreviewMap | None:
+    if type(pipeline).__name__ in PIXEL_PIPELINES:
+        return PIXELS
     vae = pipeline.components.get("vae") or pipeline.components.get("movq")
     return fit_preview(vae) if isinstance(vae, (AutoencoderKL, VQModel)) else None
 
@@ -235,7 +282,8 @@ def _check_folder(spec: ModelSpec, folder: Path) -> None:
             f"which has a file `model_index.json`."
         )
     for part in folder.iterdir():
-        if any(part.glob("*.safetensors")):
+        is_unread = part.name == TEXT_ENCODER and not spec.reads_itself
+        if is_unread or any(part.glob("*.safetensors")):
             continue
         if any(path.suffix in PICKLE_SUFFIXES for path in part.glob("*")):
             raise ModelUnavailable(

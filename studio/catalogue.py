@@ -21,6 +21,8 @@ class Availability:
 
     state: Literal["loaded", "loading", "ready", "local", "download", "missing"]
     label: str
+    note: str = ""
+    """What to know before a click: how it is held, how long a picture takes."""
 
 
 class Catalogue:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from studio.settings import ROOT, Settings
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
+TEXT_ENCODER = "text_encoder"
+"""Folder of that component in diffusers' layout."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,9 @@ class ModelSpec:
     memory_offload_gb: float | None = None
     """The same on the device while parts that do not work wait in the machine's memory."""
 
+    can_offload: bool = True
+    """Whether its parts can wait in the machine's memory while they do not work."""
+
     # What it can do
 
     tasks: tuple[str, ...] = ("text_to_image",)
@@ -138,6 +143,18 @@ class ModelSpec:
     tiling_choices: tuple[str, ...] = ("none",)
     """What of `studio.request.TILINGS` it can do; U-Nets can do all, transformers none."""
     defaults: Defaults
+
+    @property
+    def reads_itself(self) -> bool:
+        """Whether it needs the text encoder of its own checkpoint."""
+        return self.text_encoder in (None, self.key)
+
+    def with_memory(self, memory_gb: float) -> ModelSpec:
+        """The same row with the memory that was counted; what offload needs shrinks with it."""
+        offload_gb = self.memory_offload_gb
+        if offload_gb is not None:
+            offload_gb *= memory_gb / self.memory_gb
+        return replace(self, memory_gb=memory_gb, memory_offload_gb=offload_gb)
 
     @property
     def lora_file(self) -> Path | None:

@@ -15,7 +15,7 @@ from studio.attachments import NO_ATTACHMENTS
 from studio.catalogue import Availability, Catalogue
 from studio.database import Database
 from studio.dispatcher import Dispatcher
-from studio.errors import InvalidRequest, NotFound
+from studio.errors import InvalidRequest, ModelUnavailable, NotFound
 from studio.estimates import Estimates
 from studio.folder import Folder
 from studio.inputs import PREFIX, Inputs
@@ -24,6 +24,7 @@ from studio.jobs import ENLARGED_BY, Enlargement, Job, JobState
 from studio.keeper import Keeper
 from studio.library import Library
 from studio.pictures import Picture
+from studio.plans import Machine, Plan, pick_plan
 from studio.progress import Progress, ProgressBoard, progress_of
 from studio.readback import ReadRecipe, read_recipe
 from studio.recipes import drawn_recipe
@@ -56,6 +57,7 @@ class Studio:
         self._dispatcher = Dispatcher(settings, self._store, self._board, self._estimates)
         self._keeper = Keeper(self._library, self._dispatcher, self._estimates)
         self._model_states: dict[str, ModelState] = {}
+        self._machine: Machine | None = None
 
     def start(self) -> None:
         """Recover from the last end, whatever it was, and begin to accept jobs.
@@ -91,9 +93,11 @@ class Studio:
             NotFound: it names a picture that this visitor has not.
             QueueFull: too many jobs wait; says how many and how long.
             StorageFailed: the job could not be stored.
+            ModelUnavailable: this machine cannot hold the model.
         """
         _check_owner(owner)
         self.catalogue.check(request)
+        self._check_room(request.model)
         for picture_id in request.pictures:
             self.image(picture_id, owner)
         if request.seed == RANDOM_SEED:
@@ -210,8 +214,22 @@ class Studio:
         return read_recipe(file, self.catalogue)
 
     def availability(self, model: str) -> Availability:
-        """Where a model stands: loaded, on disk, to be downloaded."""
-        return self.catalogue.availability(model, self._model_states)
+        """Where a model stands: loaded, on disk, to be downloaded; how it is held, how fast."""
+        stands = self.catalogue.availability(model, self._model_states)
+        plan, said = self.plan(model), []
+        if plan is not None and plan.label:
+            said.append(plan.label)
+        seconds = self._estimates.total_s(self.default_request(model, "any"))
+        if seconds is not None:
+            said.append(f"about {seconds:.1f} s a picture here")
+        return replace(stands, note="; ".join(said))
+
+    def plan(self, model: str) -> Plan | None:
+        """How this machine would hold a model; None until the engine has told what it has."""
+        spec = self.catalogue.get_model(model)
+        if self._machine is None or model in self.settings.model_paths:
+            return None  # a folder of the host's holds what it holds: the loader counts that
+        return pick_plan(spec, self._machine)
 
     # The engine's side
 
@@ -233,6 +251,10 @@ class Studio:
     def kept_indices(self, job_id: str) -> set[int]:
         """Pictures that need not be drawn again."""
         return self._library.kept_indices(job_id)
+
+    def set_machine(self, machine: Machine) -> None:
+        """Note what there is to hold models in."""
+        self._machine = machine
 
     def set_model_state(self, model: str, state: ModelState) -> None:
         """Note whether the engine holds a model, and learn how long loading takes."""
@@ -341,6 +363,12 @@ class Studio:
     def fail(self, job_id: str, error: Exception) -> None:
         """The engine could not do it; what is no CroquisError is a bug and is logged."""
         self._keeper.fail(job_id, error)
+
+    def _check_room(self, model: str) -> None:
+        plan = self.plan(model)
+        if plan is not None and plan.holding == "none":
+            title = self.catalogue.get_model(model).title
+            raise ModelUnavailable(f"{title} is {plan.label}. Choose a smaller model.")
 
     def _publish(self, job_id: str, **changes: object) -> None:
         if job := self._dispatcher.live(job_id):

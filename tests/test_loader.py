@@ -9,16 +9,25 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from test_recipes import make_recipe
-from tiny_house import checkpoint, tiny_catalogue, tiny_settings
+from tiny_house import (
+    RecordingWatcher,
+    checkpoint,
+    tiny_catalogue,
+    tiny_request,
+    tiny_settings,
+)
 
+from pipelines.drawing import draw
 from pipelines.hub import size_text, weight_files
 from pipelines.loader import LoadedModel, Loader
-from studio.errors import ModelUnavailable
+from studio.errors import ModelUnavailable, OutOfMemory
 from studio.infotext import parse_infotext
+from studio.plans import Machine
 from studio.recipes import encode_png
 from studio.settings import Settings
 from studio.specs import ModelSpec
@@ -161,3 +170,26 @@ def test_no_connection_names_the_three_causes_within_seconds(
 @pytest.mark.parametrize(("nbytes", "text"), [(2.58e9, "2.6 GB"), (3.1e7, "31 MB")])
 def test_sizes_are_written_for_people(nbytes: float, text: str) -> None:
     assert size_text(nbytes) == text
+
+
+def test_layers_that_wait_elsewhere_draw_the_same(tmp_path: Path) -> None:
+    loader = Loader(tiny_settings())
+    checkpoint = loader.find(tiny_catalogue().get_model("mini"), ignore)
+    drawn = []
+    for holding in ("full", "group"):
+        loaded = loader.load(replace(checkpoint, holding=holding))
+        scheduler = tiny_catalogue().get_scheduler("euler")
+        [result] = draw(loaded, scheduler, tiny_request(), [0], RecordingWatcher())
+        drawn.append(np.asarray(result.image))
+    assert np.array_equal(*drawn)
+
+
+def test_what_no_memory_holds_is_refused_before_it_is_loaded() -> None:
+    settings = tiny_settings()
+    loader = Loader(settings)
+    small = Machine(kind="cpu", device_gb=1e-6, ram_gb=1e-6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.holding.machine_of", lambda device: small)
+        with pytest.raises(OutOfMemory, match="too large for this machine"):
+            loader.find(tiny_catalogue().get_model("mini"), ignore)
+    assert loader.find(tiny_catalogue().get_model("mini"), ignore).holding == "full"

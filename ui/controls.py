@@ -208,11 +208,12 @@ def _render_lacks(model: ModelSpec) -> str:
 
 def render_model(model: ModelSpec, availability: Availability) -> str:
     """One line: what the model is good at, its licence, its size, where it stands."""
+    note = f", {escape(availability.note)}" if availability.note else ""
     return (
         f'<p><span class="summary">{escape(model.summary)}. </span>'
         f'<a href="{escape(model.licence_url)}" target="_blank" rel="noopener">'
         f"{escape(model.licence)}</a>, {model.memory_gb:g} GB of memory, "
-        f'<strong class="{availability.state}">{escape(availability.label)}</strong></p>'
+        f'<strong class="{availability.state}">{escape(availability.label)}</strong>{note}</p>'
     )
 
 

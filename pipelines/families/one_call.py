@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from pipelines.calls import call_arguments, count_calls, pipeline_class_of, prompt_arguments
-from pipelines.families import Batch, Result
+from pipelines.calls import (
+    call_arguments,
+    count_calls,
+    pipeline_class_of,
+    prompt_arguments,
+)
+from pipelines.families import Batch, Result, assembled
+from pipelines.holding import place
 from pipelines.schedulers import build_scheduler, seed_noise
 from pipelines.shells import build_shell
 from studio.ingredients import Start
@@ -24,18 +31,30 @@ if TYPE_CHECKING:
 
 DRAWN = "input-" + "0" * 64
 """Id of the picture that a second pass starts from; no uploaded file has it."""
+OLD_NAME = "DPTFeatureExtractor"
 
 
 def load_pipeline(checkpoint: Checkpoint, device: str, dtype: torch.dtype) -> DiffusionPipeline:
     """Load all components of a checkpoint in diffusers' layout."""
+    if _has_old_names(checkpoint.folder):
+        return assembled.load_pipeline(checkpoint, device, dtype)
     pipeline_class = getattr(importlib.import_module("diffusers"), checkpoint.spec.pipeline_class)
-    return pipeline_class.from_pretrained(
+    pipeline = pipeline_class.from_pretrained(
         checkpoint.folder,
         dtype=dtype,
         variant=checkpoint.variant,
         use_safetensors=True,
         local_files_only=True,
-    ).to(device)
+    )
+    return place(pipeline, checkpoint.holding, device)
+
+
+def _has_old_names(folder: Path) -> bool:
+    """Whether a component's class has another name by now that diffusers does not know.
+
+    Stable Diffusion 2's depth model names a feature extractor; transformers 5 has image processors.
+    """
+    return OLD_NAME in (folder / "model_index.json").read_text(encoding="utf-8")
 
 
 def draw_batch(batch: Batch) -> list[Result]:
@@ -89,9 +108,7 @@ def _scheduler(batch: Batch) -> SchedulerMixin:
 
 
 def _count(batch: Batch, scheduler: SchedulerMixin, request: GenerationRequest) -> int:
-    strength = request.start.strength if request.start else 1.0
-    spec, steps = batch.loaded.spec, request.num_inference_steps
-    return count_calls(scheduler, batch.scheduler_spec, spec, steps, strength)
+    return count_calls(scheduler, batch.scheduler_spec, batch.loaded.spec, request)
 
 
 def _flags(output: Any, count: int) -> list[bool]:
