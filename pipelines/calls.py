@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from diffusers import DiffusionPipeline
 from pipelines.control import guide_arguments
 from pipelines.editing import start_pictures
 from pipelines.schedulers import count_steps
+from studio.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_utils import SchedulerMixin
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
     from studio.request import GenerationRequest
     from studio.specs import ModelSpec, SchedulerSpec
+
+
+SHORTENING = ("LatentConsistencyModelImg2ImgPipeline",)
+"""Classes that make every step asked for, of a schedule that the strength has shortened."""
 
 
 def pipeline_class_of(spec: ModelSpec, task: str) -> type[DiffusionPipeline]:
@@ -66,23 +72,39 @@ def prompt_arguments(spec: ModelSpec, request: GenerationRequest) -> dict[str, s
     return {"prompt": request.prompt, "negative_prompt": request.negative_prompt or empty}
 
 
+def strength_of(spec: ModelSpec, request: GenerationRequest) -> float:
+    """How much of the picture to start from may change; 1 is all, or that the class cannot say."""
+    if request.start is None:
+        return 1.0
+    taken = inspect.signature(pipeline_class_of(spec, request.start.task).__call__).parameters
+    return request.start.strength if "strength" in taken else 1.0
+
+
 def count_calls(
     scheduler: SchedulerMixin,
     scheduler_spec: SchedulerSpec,
     spec: ModelSpec,
-    steps: int,
-    strength: float = 1.0,
+    request: GenerationRequest,
 ) -> int:
-    """How often the model will be called for one picture; `strength` leaves the first ones out.
+    """How often the model will be called for one picture of a request.
 
     Raises:
-        InvalidRequest: the scheduler cannot make a schedule of that length.
+        InvalidRequest: the scheduler cannot make a schedule of that length, or no step is left.
     """
-    left_out = steps - min(int(steps * strength), steps)
+    steps, strength = request.num_inference_steps, strength_of(spec, request)
+    task = request.start.task if request.start else "text_to_image"
+    if pipeline_class_of(spec, task).__name__ in SHORTENING:
+        return count_steps(scheduler, scheduler_spec, steps, strength=strength)
+    left = min(int(steps * strength), steps)
+    if not left:
+        raise InvalidRequest(
+            f"A strength of {strength:g} leaves none of {steps} steps to draw. Choose at least "
+            f"{math.ceil(1 / strength)} steps, or more strength."
+        )
     if spec.scheduler_family != "ddpm":
-        return (steps - left_out) * scheduler_spec.calls_per_step
+        return left * scheduler_spec.calls_per_step
     order = getattr(scheduler, "order", 1)
-    return count_steps(scheduler, scheduler_spec, steps) - left_out * order
+    return count_steps(scheduler, scheduler_spec, steps) - (steps - left) * order
 
 
 def _place_arguments(

@@ -46,14 +46,16 @@ def seed_noise(scheduler: SchedulerMixin, seeds: list[int]) -> None:
         scheduler.noise_sampler_seed = seeds
 
 
-def count_steps(scheduler: SchedulerMixin, spec: SchedulerSpec, num_inference_steps: int) -> int:
+def count_steps(
+    scheduler: SchedulerMixin, spec: SchedulerSpec, num_inference_steps: int, **options: float
+) -> int:
     """Return how often the model will be called: Heun and DPM2 call it twice for most steps.
 
     Raises:
         InvalidRequest: the scheduler cannot make a schedule of that length.
     """
     try:
-        scheduler.set_timesteps(num_inference_steps)
+        scheduler.set_timesteps(num_inference_steps, **options)
     except (ValueError, IndexError) as exc:
         raise InvalidRequest(
             f"{spec.label} cannot draw in {num_inference_steps} steps with this model. Choose "

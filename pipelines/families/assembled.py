@@ -32,8 +32,13 @@ CLASSES: Mapping[str, str] = {
     "CLIPTextModelWithProjection": "transformers",
     "CLIPTokenizer": "transformers",
     "CLIPVisionModelWithProjection": "transformers",
+    "DPTForDepthEstimation": "transformers",
+    "DPTImageProcessor": "transformers",
     "T5Tokenizer": "transformers",
+    "AutoencoderKL": "diffusers",
+    "DDIMScheduler": "diffusers",
     "DDPMScheduler": "diffusers",
+    "PNDMScheduler": "diffusers",
     "PriorTransformer": "diffusers",
     "Transformer2DModel": "diffusers",
     "UNet2DConditionModel": "diffusers",
@@ -48,7 +53,10 @@ CLASSES: Mapping[str, str] = {
 }
 """Every class that a component may have, and the module where it is."""
 
-RENAMED = {"CLIPFeatureExtractor": "CLIPImageProcessor"}
+RENAMED = {
+    "CLIPFeatureExtractor": "CLIPImageProcessor",
+    "DPTFeatureExtractor": "DPTImageProcessor",
+}
 """Classes that older checkpoints name, and their names of today."""
 OPTIONS = ("requires_safety_checker",)
 """Arguments of constructors that are no components, and stay as they are."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import (
+    DDPMScheduler,
     KandinskyV22CombinedPipeline,
     KandinskyV22Img2ImgPipeline,
     KandinskyV22Pipeline,
@@ -67,12 +68,9 @@ def _load(
 
 def draw_batch(batch: Batch) -> list[Result]:
     """Ask the prior about each picture alone, then draw all at once."""
-    request, loaded = batch.request, batch.loaded
-    scheduler = build_scheduler(batch.scheduler_spec, loaded.scheduler_config, loaded.scheduler)
-    strength = request.start.strength if request.start else 1.0
-    calls = count_calls(
-        scheduler, batch.scheduler_spec, loaded.spec, request.num_inference_steps, strength
-    )
+    request = batch.request
+    scheduler = _scheduler(batch)
+    calls = count_calls(scheduler, batch.scheduler_spec, batch.loaded.spec, request)
     batch.steps.begin(PRIOR_STEPS * len(batch.seeds) + calls)
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in batch.seeds]
     said = [_ask_prior(batch, generator) for generator in generators]
@@ -87,7 +85,7 @@ def draw_batch(batch: Batch) -> list[Result]:
         height=request.height,
         generator=generators,
         output_type="np",
-        **_start(batch, strength),
+        **_start(batch),
     )
     return [Result(pixels) for pixels in output.images]
 
@@ -95,6 +93,7 @@ def draw_batch(batch: Batch) -> list[Result]:
 def _ask_prior(batch: Batch, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """What a CLIP would say of the picture, and of the unwanted one; both (1, D)."""
     request, components = batch.request, batch.loaded.pipeline.components
+    is_guided = request.guidance_scale > 1
     parts = {
         name.removeprefix(PREFIX): part
         for name, part in components.items()
@@ -106,13 +105,24 @@ def _ask_prior(batch: Batch, generator: torch.Generator) -> tuple[torch.Tensor, 
     prior.set_progress_bar_config(disable=True)
     return prior(
         request.prompt,
-        negative_prompt=request.negative_prompt or None,
+        negative_prompt=(request.negative_prompt or None) if is_guided else None,
         num_inference_steps=PRIOR_STEPS,
-        guidance_scale=1.0 if request.guidance_scale == 1 else PRIOR_GUIDANCE,
+        guidance_scale=PRIOR_GUIDANCE if is_guided else 1.0,
         generator=generator,
         output_type="pt",
         return_dict=False,
     )
+
+
+def _scheduler(batch: Batch) -> SchedulerMixin:
+    """A private scheduler. By its `variance_type` the decoder leaves the variance that it learnt
+    in what it hands on, which only DDPM reads."""
+    loaded, spec = batch.loaded, batch.scheduler_spec
+    scheduler = build_scheduler(spec, loaded.scheduler_config, loaded.scheduler)
+    if isinstance(scheduler, DDPMScheduler):
+        return scheduler
+    config = {k: v for k, v in loaded.scheduler_config.items() if k != "variance_type"}
+    return build_scheduler(spec, config, loaded.scheduler)
 
 
 def _decoder(batch: Batch, scheduler: SchedulerMixin) -> DiffusionPipeline:
@@ -120,9 +130,10 @@ def _decoder(batch: Batch, scheduler: SchedulerMixin) -> DiffusionPipeline:
     return build_shell(batch.loaded, scheduler, pipeline_class)
 
 
-def _start(batch: Batch, strength: float) -> dict[str, Any]:
+def _start(batch: Batch) -> dict[str, Any]:
     """The picture to start from, once for each that is drawn."""
-    pictures = start_pictures(batch.request, batch.images)
-    if not pictures:
+    start = batch.request.start
+    if start is None:
         return {}
-    return {"image": [pictures["image"]] * len(batch.seeds), "strength": strength}
+    picture = start_pictures(batch.request, batch.images)["image"]
+    return {"image": [picture] * len(batch.seeds), "strength": start.strength}

@@ -53,7 +53,7 @@ def save_sd2(folder: Path) -> Path:
 
 
 def save_sd2_base(folder: Path) -> Path:
-    """Stable Diffusion 2 base at 512 px: epsilon, PNDM."""
+    """Stable Diffusion 2 base at 512 px: epsilon."""
     return _save_sd2(folder, pndm())
 
 
@@ -91,7 +91,8 @@ def save_sdxl_refiner(folder: Path) -> Path:
 
 def pndm() -> PNDMScheduler:
     """The scheduler of 1.x and of 2 base."""
-    return PNDMScheduler(**parts.BETAS, skip_prk_steps=True, set_alpha_to_one=False)
+    own = {"skip_prk_steps": True, "set_alpha_to_one": False, "clip_sample": False}
+    return PNDMScheduler.from_config({**parts.BETAS, **own})
 
 
 def ddim(prediction_type: str) -> DDIMScheduler:
@@ -157,7 +158,8 @@ def _sdxl_parts(folder: Path, *, encoders: int, time_ids: int) -> dict[str, Any]
 
 
 def _euler(timestep_spacing: str) -> EulerDiscreteScheduler:
-    return EulerDiscreteScheduler(**parts.BETAS, timestep_spacing=timestep_spacing)
+    own = {"timestep_spacing": timestep_spacing, "clip_sample": False, "set_alpha_to_one": False}
+    return EulerDiscreteScheduler.from_config({**parts.BETAS, **own})
 
 
 def _safety_checker(threshold: float) -> StableDiffusionSafetyChecker:
