@@ -18,6 +18,7 @@ from pipelines.calls import (
     prompt_arguments,
 )
 from pipelines.families import Batch, Result, assembled
+from pipelines.holding import place
 from pipelines.schedulers import build_scheduler, seed_noise
 from pipelines.shells import build_shell
 from studio.ingredients import Start
@@ -38,13 +39,14 @@ def load_pipeline(checkpoint: Checkpoint, device: str, dtype: torch.dtype) -> Di
     if _has_old_names(checkpoint.folder):
         return assembled.load_pipeline(checkpoint, device, dtype)
     pipeline_class = getattr(importlib.import_module("diffusers"), checkpoint.spec.pipeline_class)
-    return pipeline_class.from_pretrained(
+    pipeline = pipeline_class.from_pretrained(
         checkpoint.folder,
         dtype=dtype,
         variant=checkpoint.variant,
         use_safetensors=True,
         local_files_only=True,
-    ).to(device)
+    )
+    return place(pipeline, checkpoint.holding, device)
 
 
 def _has_old_names(folder: Path) -> bool:
