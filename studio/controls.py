@@ -72,8 +72,7 @@ class Controls:
     @classmethod
     def load(cls, path: Path, settings: Settings) -> Controls:
         """Read the file."""
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-        return cls({key: _spec(key, table) for key, table in tables.items()}, settings)
+        return cls(read_controls(path), settings)
 
     def find(self, spec: ModelSpec, kind: str) -> ControlSpec | None:
         """The network of a kind for a model; None if there is none that can be had."""
@@ -111,6 +110,12 @@ class Controls:
                 "Croquis makes no segmentation pictures: bring one whose areas have ADE20K's "
                 "colours, and say that it is ready."
             )
+
+
+def read_controls(path: Path = CONTROLS_TOML) -> dict[str, ControlSpec]:
+    """Every table of a file by its key."""
+    tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    return {key: _spec(key, table) for key, table in tables.items()}
 
 
 def _spec(key: str, table: Mapping[str, object]) -> ControlSpec:
