@@ -9,119 +9,141 @@ from __future__ import annotations
 import importlib.util
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pipelines.device import release_memory
 from pipelines.families.assembled import check_files, load_part, variant_files
+from studio.specs import TEXT_ENCODER
 
 if TYPE_CHECKING:
     from diffusers import IFPipeline
 
-    from pipelines.loader import Checkpoint
+    from pipelines.loader import Checkpoint, OnMessage
+    from pipelines.manager import PipelineManager
     from studio.request import GenerationRequest
 
 BUDGET_BYTES = 64 * 2**20
-"""About 25 prompts and negative prompts in float32."""
+"""About 25 prompts and negative prompts in float16."""
 
 Embeddings = Mapping[str, torch.Tensor]
 """`prompt_embeds` and `negative_prompt_embeds`, (1, 77, D) on the CPU."""
 
 
-class PromptEncoder:
-    """Remembers the prompts encoded last, in at most so many bytes.
+@dataclass(frozen=True, eq=False)
+class TextEncoder:
+    """A text encoder in memory, in a pipeline that can do nothing else."""
 
-    Args:
-        device: where the text encoder works.
-        dtype: of its weights; 8 bits on cuda where bitsandbytes is installed.
-        budget_bytes: of what is remembered; what was asked for last stays, however large.
-    """
+    pipeline: IFPipeline
+    revision: str
+    nbytes: int
 
-    def __init__(self, device: str, dtype: torch.dtype, budget_bytes: int = BUDGET_BYTES) -> None:
-        self.is_quantized = device.startswith("cuda") and _is_installed("bitsandbytes")
-        self._device = device
-        self._dtype = dtype
-        self._budget_bytes = budget_bytes
-        self._kept: OrderedDict[tuple[str, str, str], Embeddings] = OrderedDict()
-
-    def recall(self, checkpoint: Checkpoint, request: GenerationRequest) -> Embeddings | None:
-        """What the text encoder of a checkpoint said of both prompts, if that is remembered."""
-        key = _key(checkpoint, request)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
-
-    def encode(self, checkpoint: Checkpoint, request: GenerationRequest) -> Embeddings:
-        """Load the text encoder of a checkpoint, encode both prompts, free it.
-
-        Raises:
-            ModelUnavailable: a file of it lacks.
-        """
-        embeddings = self._encode(checkpoint, request)
-        release_memory()
-        self._kept[_key(checkpoint, request)] = embeddings
-        while len(self._kept) > 1 and self._nbytes() > self._budget_bytes:
-            self._kept.popitem(last=False)
-        return embeddings
-
-    def _encode(self, checkpoint: Checkpoint, request: GenerationRequest) -> Embeddings:
-        """Nothing but the embeddings outlives this call."""
-        pipeline = self._load(checkpoint)
-        prompt_embeds, negative_prompt_embeds = pipeline.encode_prompt(
+    def encode(self, request: GenerationRequest) -> Embeddings:
+        """Encode both prompts, as the pipeline that draws would do."""
+        prompt_embeds, negative_prompt_embeds = self.pipeline.encode_prompt(
             request.prompt,
             negative_prompt=request.negative_prompt,
-            device=torch.device(self._device),
+            device=self.pipeline.text_encoder.device,
         )
         return {
             "prompt_embeds": prompt_embeds.cpu(),
             "negative_prompt_embeds": negative_prompt_embeds.cpu(),
         }
 
-    def _load(self, checkpoint: Checkpoint) -> IFPipeline:
-        """A pipeline that can do nothing but encode."""
-        from diffusers import IFPipeline
 
-        spec, folder = checkpoint.spec, checkpoint.folder
-        nothing = dict.fromkeys(
-            ("unet", "scheduler", "safety_checker", "feature_extractor", "watermarker")
-        )
-        return IFPipeline(
-            tokenizer=load_part(spec, folder / "tokenizer", "T5Tokenizer", self._dtype, None),
-            text_encoder=self._load_encoder(checkpoint),
-            requires_safety_checker=False,
-            **nothing,
-        )
+class PromptEncoder:
+    """Borrows text encoders for a moment, and remembers what they said last.
 
-    def _load_encoder(self, checkpoint: Checkpoint) -> torch.nn.Module:
-        from transformers import T5EncoderModel
+    Args:
+        manager: lends the text encoders, and makes room for them.
+        budget_bytes: of what is remembered; what was asked for last stays, however large.
+    """
 
-        part = checkpoint.folder / "text_encoder"
-        check_files(checkpoint.spec, part, T5EncoderModel)
-        return T5EncoderModel.from_pretrained(
-            part,
-            dtype=self._dtype,
-            variant=checkpoint.variant if variant_files(part, checkpoint.variant) else None,
-            use_safetensors=True,
-            local_files_only=True,
-            device_map={"": self._device},
-            **self._quantization(),
-        ).eval()
+    def __init__(self, manager: PipelineManager, budget_bytes: int = BUDGET_BYTES) -> None:
+        self._manager = manager
+        self._budget_bytes = budget_bytes
+        self._revisions: dict[str, str] = {}
+        self._kept: OrderedDict[tuple[str, str, str], Embeddings] = OrderedDict()
 
-    def _quantization(self) -> dict[str, Any]:
-        if not self.is_quantized:
-            return {}
-        from transformers import BitsAndBytesConfig
-
-        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
-
-    def _nbytes(self) -> int:
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is remembered."""
         return sum(one.nbytes for kept in self._kept.values() for one in kept.values())
 
+    def encode(self, key: str, request: GenerationRequest, on_message: OnMessage) -> Embeddings:
+        """Encode the prompts of a request by the text encoder of the model `key`.
 
-def _key(checkpoint: Checkpoint, request: GenerationRequest) -> tuple[str, str, str]:
-    return checkpoint.revision, request.prompt, request.negative_prompt
+        Raises:
+            ModelUnavailable: the checkpoint cannot be had, or a file of it lacks.
+            OutOfMemory: the device cannot hold it.
+        """
+        known = (self._revisions.get(key, ""), request.prompt, request.negative_prompt)
+        if known not in self._kept:
+            embeddings = self._ask(key, request, on_message)
+            release_memory()  # only now nothing refers to the text encoder any more
+            known = (self._revisions[key], request.prompt, request.negative_prompt)
+            self._kept[known] = embeddings
+        self._kept.move_to_end(known)
+        while len(self._kept) > 1 and self.nbytes > self._budget_bytes:
+            self._kept.popitem(last=False)
+        return self._kept[known]
+
+    def _ask(self, key: str, request: GenerationRequest, on_message: OnMessage) -> Embeddings:
+        with self._manager.borrow_encoder(key, on_message) as encoder:
+            self._revisions[key] = encoder.revision
+            return encoder.encode(request)
 
 
-def _is_installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
+def load_encoder(checkpoint: Checkpoint, device: str, dtype: torch.dtype) -> TextEncoder:
+    """Load the text encoder of a DeepFloyd IF checkpoint, and nothing else of it.
+
+    Raises:
+        ModelUnavailable: a file lacks.
+    """
+    from diffusers import IFPipeline
+
+    spec, folder = checkpoint.spec, checkpoint.folder
+    others = ("unet", "scheduler", "safety_checker", "feature_extractor", "watermarker")
+    pipeline = IFPipeline(
+        tokenizer=load_part(spec, folder / "tokenizer", "T5Tokenizer", dtype, None),
+        text_encoder=_load_t5(checkpoint, device, dtype),
+        requires_safety_checker=False,
+        **dict.fromkeys(others),
+    )
+    nbytes = sum(weights.nbytes for weights in pipeline.text_encoder.parameters())
+    return TextEncoder(pipeline, checkpoint.revision, nbytes)
+
+
+def bytes_per_weight(device: str, dtype: torch.dtype) -> int:
+    """1 on cuda where bitsandbytes is installed: the text encoder is held in 8 bits there."""
+    return 1 if _is_quantized(device) else dtype.itemsize
+
+
+def _load_t5(checkpoint: Checkpoint, device: str, dtype: torch.dtype) -> torch.nn.Module:
+    from transformers import T5EncoderModel
+
+    part = checkpoint.folder / TEXT_ENCODER
+    check_files(checkpoint.spec, part, T5EncoderModel)
+    return T5EncoderModel.from_pretrained(
+        part,
+        dtype=dtype,
+        variant=checkpoint.variant if variant_files(part, checkpoint.variant) else None,
+        use_safetensors=True,
+        local_files_only=True,
+        device_map={"": device},
+        **_quantization(device),
+    ).eval()
+
+
+def _quantization(device: str) -> dict[str, Any]:
+    if not _is_quantized(device):
+        return {}
+    from transformers import BitsAndBytesConfig
+
+    return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+
+
+def _is_quantized(device: str) -> bool:
+    return device.startswith("cuda") and importlib.util.find_spec("bitsandbytes") is not None

@@ -17,6 +17,7 @@ from PIL import Image
 from pipelines.device import pick_device, tune_threads
 from pipelines.drawing import draw
 from pipelines.editing import paste_back
+from pipelines.encoder import PromptEncoder
 from pipelines.previews import small_jpeg
 from pipelines.prompts import notes_on_length
 from pipelines.safety import Flaw, note_on, nothing_left
@@ -24,6 +25,7 @@ from pipelines.upscale import FACTOR, Upscaler
 from studio.errors import Cancelled, CroquisError
 
 if TYPE_CHECKING:
+    from pipelines.encoder import Embeddings
     from pipelines.loader import LoadedModel
     from pipelines.manager import PipelineManager
     from studio.jobs import Job
@@ -44,6 +46,7 @@ class Engine:
         self._studio = studio
         self._manager = manager
         self._settings = settings
+        self._prompts = PromptEncoder(manager)
         self._upscaler = Upscaler(pick_device(settings))
         self._to_warm: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._is_closing = threading.Event()
@@ -113,12 +116,14 @@ class Engine:
         indices = [index for index in range(request.num_images) if index not in kept]
         watcher = _JobWatcher(self._studio, job.id, self._is_closing)
         images = self._studio.images_of(job)
+        said = self._encoded(request, watcher)
         with self._borrowed(request, watcher) as (loaded, refiner):
             for note in notes_on_length(loaded.pipeline.components.get("tokenizer"), request):
                 self._studio.add_note(job.id, note)
             scheduler_spec = self._studio.catalogue.get_scheduler(request.scheduler)
             flaws = []
-            for drawn in draw(loaded, scheduler_spec, request, indices, watcher, images, refiner):
+            each = draw(loaded, scheduler_spec, request, indices, watcher, images, refiner, said)
+            for drawn in each:
                 image = drawn.image
                 if isinstance(image, Flaw):
                     self._studio.add_note(job.id, note_on(image, drawn.index))
@@ -132,6 +137,11 @@ class Engine:
                 self._studio.keep(job.id, drawn.index, image, revision, versions(), extra)
         if len(flaws) == request.num_images:
             raise nothing_left(flaws)
+
+    def _encoded(self, request: GenerationRequest, watcher: _JobWatcher) -> Embeddings | None:
+        """What the text encoder says that the model leaves to be freed before it, if it does."""
+        reader = self._studio.catalogue.get_model(request.model).text_encoder
+        return self._prompts.encode(reader, request, watcher.on_message) if reader else None
 
     @contextmanager
     def _borrowed(

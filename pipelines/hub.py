@@ -6,14 +6,14 @@ import errno
 import functools
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePath, PurePosixPath
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from studio.errors import Cancelled, ModelUnavailable
-from studio.specs import LORA_FILE, split_source
+from studio.specs import LORA_FILE, TEXT_ENCODER, split_source
 
 if TYPE_CHECKING:
     from studio.settings import Settings
@@ -22,10 +22,15 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 2**18
 CONNECT_TIMEOUT_S = 5.0
 POLL_S = 0.2
-PICKLES = ["*.bin", "*.ckpt", "*.pt", "*.pth"]
 TEXT_FILES = ["model_index.json", "*/*.json", "*/*.txt", "*/*.model"]
 
+AnyPath = TypeVar("AnyPath", bound=PurePath)
+
 log = logging.getLogger(__name__)
+
+
+class NoSafetensors(OSError):
+    """A repository has its weights only in formats that can run code when they are opened."""
 
 
 @dataclass(slots=True)
@@ -66,10 +71,25 @@ def fetch(
 
 def weight_files(folder: Path, variant: str | None) -> list[Path]:
     """List the weight files that diffusers would load from `folder`, sorted; a LoRA is none."""
-    files = sorted(path for path in folder.glob("*/*.safetensors") if path.name != LORA_FILE)
-    if variant is None:
-        return [path for path in files if path.name.count(".") == 1]
-    return [path for path in files if f".{variant}" in path.name]
+    parts = sorted({path.parent for path in folder.glob("*/*.safetensors")})
+    return [path for part in parts for path in part_weights(part, variant)]
+
+
+def part_weights(part: Path, variant: str | None) -> list[Path]:
+    """List the weight files of one component: of the variant, where it has them, or the plain."""
+    files = sorted(path for path in part.glob("*.safetensors") if path.name != LORA_FILE)
+    return _preferred(files, variant)
+
+
+def is_of(path: PurePath, variant: str | None) -> bool:
+    """Whether a weight file is of that variant."""
+    return variant is not None and f".{variant}" in path.name
+
+
+def _preferred(files: list[AnyPath], variant: str | None) -> list[AnyPath]:
+    """Of the files of one component, those of the variant, or the plain ones if it has none."""
+    of_variant = [path for path in files if is_of(path, variant)]
+    return of_variant or [path for path in files if path.name.count(".") == 1]
 
 
 def size_text(nbytes: float) -> str:
@@ -104,13 +124,10 @@ def _fetch_source(source: str, spec: ModelSpec, settings: Settings, talk: _Talk)
 
     repository, commit = split_source(source)
     constants.DOWNLOAD_CHUNK_SIZE = CHUNK_BYTES  # from 10 MB: news come with every chunk
-    weights = f"*/*.{spec.variant}*" if spec.variant else "*/*.safetensors"
     download = functools.partial(
         snapshot_download,
         repository,
         revision=commit,
-        allow_patterns=[*TEXT_FILES, weights],
-        ignore_patterns=[*PICKLES, *([] if spec.variant else ["*.*.safetensors"])],
         token=settings.hf_token,
         etag_timeout=CONNECT_TIMEOUT_S,
         tqdm_class=_reporting_bar(f"Downloading {spec.title}", talk),
@@ -119,13 +136,47 @@ def _fetch_source(source: str, spec: ModelSpec, settings: Settings, talk: _Talk)
         if settings.offline:
             raise ConnectionError("`CROQUIS_OFFLINE` is set")
         api = HfApi(token=settings.hf_token)
-        api.model_info(repository, revision=commit, timeout=CONNECT_TIMEOUT_S)
+        info = api.model_info(repository, revision=commit, timeout=CONNECT_TIMEOUT_S)
     except (OSError, HTTPError) as refusal:
         try:
-            return Path(download(local_files_only=True))
+            kept = _wanted_on_disk(repository, commit, spec)
+            return Path(download(local_files_only=True, allow_patterns=kept))
         except LocalEntryNotFoundError:
             raise refusal from None
-    return Path(download())
+    names = [sibling.rfilename for sibling in info.siblings or []]
+    return Path(download(allow_patterns=[*TEXT_FILES, *wanted_weights(names, spec)]))
+
+
+def _wanted_on_disk(repository: str, commit: str | None, spec: ModelSpec) -> list[str] | None:
+    """What must be on disk of a repository; None if what it has was not kept in mind there."""
+    from huggingface_hub import get_cached_repo_tree
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+    try:
+        files = get_cached_repo_tree(repository, revision=commit)
+    except CachedRepoTreeNotFoundError:
+        return None
+    return [*TEXT_FILES, *wanted_weights([file.path for file in files], spec)]
+
+
+def wanted_weights(names: Sequence[str], spec: ModelSpec) -> list[str]:
+    """Which files of a repository are the weights that the model is loaded from.
+
+    Of each component the preferred variant, or the plain ones where it has no such: in DeepFloyd
+    IF's repositories the safety checker and the watermark have only these.
+
+    Raises:
+        NoSafetensors: there are none.
+    """
+    parts: dict[str, list[PurePosixPath]] = {}
+    for path in map(PurePosixPath, names):
+        is_unread = path.parent.name == TEXT_ENCODER and not spec.reads_itself
+        if len(path.parts) == 2 and path.suffix == ".safetensors" and not is_unread:
+            parts.setdefault(path.parts[0], []).append(path)
+    wanted = [str(path) for files in parts.values() for path in _preferred(files, spec.variant)]
+    if not wanted:
+        raise NoSafetensors
+    return sorted(wanted)
 
 
 def _reporting_bar(activity: str, talk: _Talk) -> type:
@@ -157,6 +208,8 @@ def _cause(error: Exception) -> str:
         RevisionNotFoundError,
     )
 
+    if isinstance(error, NoSafetensors):
+        return "has no safetensors, and Croquis opens nothing else"
     if isinstance(error, GatedRepoError):
         return "gated"
     if isinstance(error, RepositoryNotFoundError):

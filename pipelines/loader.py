@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from diffusers import AutoencoderKL, VQModel
 
-from pipelines import hub
+from pipelines import encoder, hub
 from pipelines.device import is_out_of_memory, pick_device, pick_dtype
-from pipelines.encoder import Embeddings, PromptEncoder
 from pipelines.families import family_of
 from pipelines.holding import plan_for
 from pipelines.previews import PIXELS, PreviewMap, fit_preview
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
+    from pipelines.encoder import TextEncoder
     from studio.plans import Holding
-    from studio.request import GenerationRequest
     from studio.settings import Settings
     from studio.specs import ModelSpec
 
@@ -95,7 +94,6 @@ class Loader:
         self.device = pick_device(settings)
         self.dtype = pick_dtype(self.device, settings)
         self._settings = settings
-        self._encoder = PromptEncoder(self.device, self.dtype)
         _silence()
 
     def find(self, spec: ModelSpec, on_message: OnMessage) -> Checkpoint:
@@ -138,26 +136,23 @@ class Loader:
             raise OutOfMemory(f"{spec.title} is {plan.label}. Choose a smaller model.")
         return plan.holding
 
-    def encode(
-        self, checkpoint: Checkpoint, request: GenerationRequest, make_room: Callable[[int], None]
-    ) -> Embeddings:
-        """Encode a request's prompts by the text encoder of a checkpoint, which is freed again.
-
-        Args:
-            make_room: told how many bytes it takes, unless what it says is remembered.
+    def find_encoder(self, spec: ModelSpec, on_message: OnMessage) -> Checkpoint:
+        """The same as `find` for the text encoder alone: `nbytes` are its own.
 
         Raises:
-            ModelUnavailable: files are missing or damaged.
-            OutOfMemory: the device cannot hold it.
+            ModelUnavailable: the checkpoint cannot be had.
         """
-        remembered = self._encoder.recall(checkpoint, request)
-        if remembered is not None:
-            return remembered
+        checkpoint = self.find(spec, on_message)
+        weights = hub.part_weights(checkpoint.folder / TEXT_ENCODER, checkpoint.variant)
+        each = encoder.bytes_per_weight(self.device, self.dtype)
+        with _damage_reported(spec, checkpoint.folder):
+            nbytes = sum(_count_elements(path) for path in weights) * each
+        return replace(checkpoint, nbytes=nbytes)
+
+    def load_encoder(self, checkpoint: Checkpoint) -> TextEncoder:
+        """Load the text encoder of a checkpoint alone; raises as `load` does."""
         with ONE_LOAD, _damage_reported(checkpoint.spec, checkpoint.folder):
-            weights = hub.part_weights(checkpoint.folder / TEXT_ENCODER, checkpoint.variant)
-            elements = sum(_count_elements(path) for path in weights)
-            make_room(elements * (1 if self._encoder.is_quantized else self.dtype.itemsize))
-            return self._encoder.encode(checkpoint, request)
+            return encoder.load_encoder(checkpoint, self.device, self.dtype)
 
     def _find_prior(self, spec: ModelSpec, folder: Path, on_message: OnMessage) -> Path | None:
         """The second checkpoint: in the folder of the first, or from sources of its own."""

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 from pipelines.device import release_memory
 from pipelines.hub import size_text
 from studio.errors import Cancelled
+from studio.specs import TEXT_ENCODER
 
 if TYPE_CHECKING:
+    from pipelines.encoder import TextEncoder
     from pipelines.loader import Checkpoint, LoadedModel, Loader, OnMessage
     from studio.catalogue import Catalogue
 
@@ -111,6 +113,29 @@ class PipelineManager:
         """
         with self._borrowed(key, title, find, load, on_message) as part:
             yield part
+
+    @contextmanager
+    def borrow_encoder(self, key: str, on_message: OnMessage) -> Iterator[TextEncoder]:
+        """Lend the text encoder of a model, loaded alone; it is freed when it is given back.
+
+        Raises:
+            UnknownModel: the catalogue has no such key.
+            ModelUnavailable: the checkpoint cannot be had.
+        """
+        spec = self._catalogue.get_model(key)
+        part = f"{key}/{TEXT_ENCODER}"
+
+        def find() -> Checkpoint:
+            return self._loader.find_encoder(spec, on_message)
+
+        title = f"the text encoder of {spec.title}"
+        load = self._loader.load_encoder
+        try:
+            with self.borrow_part(part, title, find, load, on_message) as encoder:
+                yield encoder
+                del encoder
+        finally:
+            self.evict(part)
 
     @contextmanager
     def _borrowed(

@@ -117,7 +117,9 @@ class HubHandler(BaseHTTPRequestHandler):
             etag = f'"{hashlib.sha256(body).hexdigest()}"'
             self.pause_s = 0.1 if "tiny/slow" in path and name.endswith(".safetensors") else 0.0
             return self._send(200, body, {"ETag": etag, "X-Repo-Commit": commit}, with_body)
-        answer = _tree() if "/tree/" in path else {"id": "tiny/good", "sha": commit}
+        names = [{"rfilename": file["path"]} for file in _tree()]
+        about = {"id": "tiny/good", "sha": commit, "siblings": names}
+        answer = _tree() if "/tree/" in path else about
         return self._send(200, json.dumps(answer).encode(), {}, with_body)
 
     def _send(self, status: int, body: bytes, headers: dict[str, str], with_body: bool) -> None:
