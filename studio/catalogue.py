@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from studio.catalogue_files import read_models, read_schedulers
+from studio.controls import read_controls
 from studio.errors import InvalidRequest, UnknownModel, UnknownScheduler
 from studio.request import GenerationRequest, check_kept_size
 from studio.settings import ROOT, Settings
@@ -47,7 +48,8 @@ class Catalogue:
         """
         known = read_schedulers(schedulers_toml)
         models = read_models(models_toml, known)
-        for key in (settings.model, *settings.model_paths):
+        paths = {*settings.model_paths} - read_controls().keys()
+        for key in (settings.model, *sorted(paths)):
             if key not in models:
                 raise UnknownModel(f"The settings name the model {key!r}. {_choices(models)}")
         return cls(models, {k: s for k, s in known.items() if _installed(s)}, settings)

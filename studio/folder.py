@@ -35,6 +35,11 @@ class Folder:
         return self._path / "inputs"
 
     @property
+    def adapters(self) -> Path:
+        """Where the LoRAs and embeddings that visitors bring are."""
+        return self._path / "adapters"
+
+    @property
     def database_url(self) -> str:
         """The database that is used when the settings name none."""
         return f"sqlite:///{self._path / 'croquis.db'}"

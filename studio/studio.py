@@ -12,7 +12,9 @@ from typing import Literal
 from PIL import Image
 
 from studio.attachments import NO_ATTACHMENTS
+from studio.adapter_files import AdapterFiles, KeptAdapter
 from studio.catalogue import Availability, Catalogue
+from studio.controls import CONTROLS_TOML, Controls
 from studio.database import Database
 from studio.dispatcher import Dispatcher
 from studio.errors import InvalidRequest, ModelUnavailable, NotFound
@@ -52,6 +54,8 @@ class Studio:
         self._store = JobStore(self._database)
         self._library = Library(self._database, self._folder.pictures)
         self._inputs = Inputs(self._folder.inputs)
+        self.adapter_files = AdapterFiles(self._folder.adapters)
+        self.controls = Controls.load(CONTROLS_TOML, settings)
         self._board = ProgressBoard()
         self._estimates = Estimates(self._database, catalogue.schedulers)
         self._dispatcher = Dispatcher(settings, self._store, self._board, self._estimates)
@@ -97,6 +101,9 @@ class Studio:
         """
         _check_owner(owner)
         self.catalogue.check(request)
+        spec = self.catalogue.get_model(request.model)
+        self.controls.check(spec, request)
+        self.adapter_files.check(spec, request, owner)
         self._check_room(request.model)
         for picture_id in request.pictures:
             self.image(picture_id, owner)
@@ -197,6 +204,16 @@ class Studio:
     def input_path(self, picture_id: str, owner: str) -> Path | None:
         """The PNG of a picture that this visitor brought; None if there is none."""
         return self._inputs.path(picture_id, owner)
+
+    def keep_adapter(self, file: Path, name: str, owner: str) -> KeptAdapter:
+        """Keep a LoRA or an embedding that a visitor brings, for requests to name.
+
+        Raises:
+            InvalidRequest: it is none, damaged, a pickle, or too much.
+            StorageFailed: the disk did not take it.
+        """
+        _check_owner(owner)
+        return self.adapter_files.keep(file, name, owner)
 
     def image(self, picture_id: str, owner: str) -> Image.Image:
         """A picture that a request of this visitor may name, kept or brought; raises NotFound."""
