@@ -83,7 +83,7 @@ def check_word(word: str) -> str:
     """Refuse what cannot be found again in a prompt; raises InvalidRequest."""
     if not _WORD.fullmatch(word):
         raise InvalidRequest(
-            f"The word of an embedding has letters, digits, -, _ and dots, 60 at most; got “{word}”."
+            f"An embedding’s word has letters, digits, -, _ and dots, 60 at most; got “{word}”."
         )
     return word
 

@@ -11,8 +11,8 @@ from typing import Literal
 
 from PIL import Image
 
-from studio.attachments import NO_ATTACHMENTS
 from studio.adapter_files import AdapterFiles, KeptAdapter
+from studio.attachments import NO_ATTACHMENTS
 from studio.catalogue import Availability, Catalogue
 from studio.controls import CONTROLS_TOML, Controls
 from studio.database import Database
