@@ -85,6 +85,8 @@ class ModelSpec:
     memory_offload_gb: float | None = None
     """The same on the device while parts that do not work wait in the machine's memory."""
 
+    hosted: bool = False
+    """Whether inference providers offer it."""
     can_offload: bool = True
     """Whether its parts can wait in the machine's memory while they do not work."""
 
@@ -182,7 +184,9 @@ class SchedulerSpec:
     key: str
     label: str
     class_name: str
-    """diffusers' class."""
+    """diffusers' class; "" is the checkpoint's own."""
+    family: str = "ddpm"
+    """Of models that it draws with: a `scheduler_family` of ModelSpec."""
     a1111: str
     """Name of the sampler in AUTOMATIC1111's text."""
     a1111_schedule: str | None = None
