@@ -21,9 +21,10 @@ from torch import nn
 
 from pipelines.control import control_picture
 from pipelines.guides import GuideFiles, load_guide
+from pipelines.holding import place
 from pipelines.lora import LoraFile, add_loras, check_loras
 from pipelines.shells import build_shell
-from pipelines.twins import twin_of
+from pipelines.twins import is_grouped, is_offloaded, twin_of
 from pipelines.words import (
     EmbeddingFile,
     Word,
@@ -34,7 +35,7 @@ from pipelines.words import (
 )
 from studio.adapters import HubFile, Source, UploadedFile, parse_source, split_word
 from studio.controls import CLASSES, REFERENCE, Controls
-from studio.errors import ModelUnavailable
+from studio.errors import InvalidRequest, ModelUnavailable
 from studio.request import GenerationRequest
 
 if TYPE_CHECKING:
@@ -138,7 +139,6 @@ class Adapters:
     ) -> _Changed:
         """The model with LoRAs and words; that of the last request if it had the same."""
         if not request.loras and not request.embeddings:
-            self._last.pop(loaded, None)
             return _Changed((), loaded, ())
         loras = self._loras(request, owner, watcher)
         embeddings = self._embeddings(request, owner, watcher)
@@ -150,10 +150,12 @@ class Adapters:
         check_loras(loras, loaded.spec)
         check_embeddings(embeddings, loaded.spec)
         watcher.on_message("Adding " + ", ".join(file.name for file in (*loras, *embeddings)))
-        pipeline = _twins(loaded, loras=bool(loras), embeddings=bool(embeddings))
+        names = {*loaded.pipeline._lora_loadable_modules} if loras else set()
+        pipeline = _own(loaded, names | ({*TEXT_PARTS} if embeddings else set()))
         if loras:
             add_loras(pipeline, loras, loaded.spec)
         words = teach_words(pipeline, embeddings, loaded.spec)
+        pipeline = _placed(pipeline, loaded, self._loader.device)
         self._last[loaded] = _Changed(key, replace(loaded, pipeline=pipeline), words)
         return self._last[loaded]
 
@@ -197,6 +199,7 @@ class Adapters:
         if request.reference is not None:
             guide: IPAdapter = self._borrow(stack, REFERENCE, adapted, watcher)
             pipeline = _referring(adapted.loaded, guide, request.reference.weight)
+            pipeline = _placed(pipeline, adapted.loaded, self._loader.device)
             adapted = replace(adapted, loaded=replace(adapted.loaded, pipeline=pipeline))
         return adapted
 
@@ -262,38 +265,44 @@ def _identity(file: LoraFile | EmbeddingFile) -> tuple[object, ...]:
     return (file, status.st_mtime_ns, status.st_size)
 
 
-def _twins(loaded: LoadedModel, *, loras: bool, embeddings: bool) -> DiffusionPipeline:
-    """A pipeline in which what LoRAs and words change is this request's own."""
-    names = {*loaded.pipeline._lora_loadable_modules} if loras else set()
-    names |= {*TEXT_PARTS} if embeddings else set()
+def _own(loaded: LoadedModel, names: set[str]) -> DiffusionPipeline:
+    """A pipeline in which the components with these names are this request's own.
+
+    Of an offloaded model all are: the hooks that move them know each other.
+    """
     shared = loaded.pipeline.components
-    return build_shell(
-        loaded,
-        parts={
-            name: twin_of(part) if isinstance(part, nn.Module) else copy.deepcopy(part)
-            for name in names
-            if (part := shared.get(name)) is not None
-        },
-    )
+    if is_grouped(loaded.pipeline):
+        raise InvalidRequest(
+            f"{loaded.spec.title} is held in this machine's memory layer by layer, and so takes no "
+            f"LoRA, embedding or reference picture here. Choose a smaller model."
+        )
+    if is_offloaded(loaded.pipeline):
+        names = names | {name for name, part in shared.items() if isinstance(part, nn.Module)}
+    parts = {
+        name: twin_of(part) if isinstance(part, nn.Module) else copy.deepcopy(part)
+        for name in names
+        if (part := shared.get(name)) is not None
+    }
+    return build_shell(loaded, parts=parts)
+
+
+def _placed(pipeline: DiffusionPipeline, loaded: LoadedModel, device: str) -> DiffusionPipeline:
+    """Give a pipeline of twins the hooks that its first has."""
+    return place(pipeline, "offload", device) if is_offloaded(loaded.pipeline) else pipeline
 
 
 def _controlled(loaded: LoadedModel, class_name: str, net: ControlNet) -> DiffusionPipeline:
-    return build_shell(
-        loaded,
-        pipeline_class=getattr(diffusers, class_name),
-        parts={"controlnet": net.module},
-    )
+    pipeline_class = getattr(diffusers, class_name)
+    return build_shell(loaded, pipeline_class=pipeline_class, parts={"controlnet": net.module})
 
 
 def _referring(loaded: LoadedModel, guide: IPAdapter, weight: float) -> DiffusionPipeline:
     """A pipeline whose U-Net looks at a picture too."""
     own = loaded.pipeline.components.get("feature_extractor")
-    parts = {
-        "unet": twin_of(loaded.pipeline.unet),
-        "image_encoder": guide.image_encoder,
-        "feature_extractor": own or guide.feature_extractor,
-    }
-    pipeline = build_shell(loaded, parts=parts)
+    pipeline = _own(loaded, {"unet"})
+    pipeline.register_modules(
+        image_encoder=guide.image_encoder, feature_extractor=own or guide.feature_extractor
+    )
     pipeline.load_ip_adapter(
         {part: dict(tensors) for part, tensors in guide.weights.items()},
         subfolder="",

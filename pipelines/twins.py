@@ -11,16 +11,43 @@ import copy
 from typing import Any
 
 import torch
+from diffusers import DiffusionPipeline
 from torch import nn
+
+HOOK = "_hf_hook"
+"""accelerate's, on a module that waits in the machine's memory."""
+GROUP_HOOK = "_diffusers_hook"
+"""diffusers', on layers that do."""
 
 
 def twin_of(module: nn.Module) -> nn.Module:
     """A copy of the structure of a module; weights and buffers are the same memory.
 
-    Nothing may write into the twin's weights; putting others in their place is free.
+    Nothing may write into the twin's weights; putting others in their place is free. The hooks
+    that move an offloaded module to the device and back stay with the first.
     """
-    tensors = (*module.parameters(), *module.buffers())
-    return copy.deepcopy(module, {id(tensor): _alias(tensor) for tensor in tensors})
+    kept = {id(tensor): _alias(tensor) for tensor in (*module.parameters(), *module.buffers())}
+    hooks = [vars(part)[HOOK] for part in module.modules() if HOOK in vars(part)]
+    made = copy.deepcopy(module, {**kept, **{id(hook): None for hook in hooks}})
+    for part in made.modules():
+        if HOOK in vars(part):
+            for name in (HOOK, "_old_forward", "forward"):
+                vars(part).pop(name, None)
+    return made
+
+
+def is_offloaded(pipeline: DiffusionPipeline) -> bool:
+    """Whether hooks bring its modules to the device when they work."""
+    return any(HOOK in vars(part) for part in _modules(pipeline))
+
+
+def is_grouped(pipeline: DiffusionPipeline) -> bool:
+    """Whether hooks bring single layers to the device, which no twin can share."""
+    return any(GROUP_HOOK in vars(layer) for part in _modules(pipeline) for layer in part.modules())
+
+
+def _modules(pipeline: DiffusionPipeline) -> list[nn.Module]:
+    return [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
 
 
 def _alias(tensor: torch.Tensor) -> Any:
