@@ -15,6 +15,9 @@ from studio.errors import InvalidRequest
 if TYPE_CHECKING:
     from studio.specs import SchedulerSpec
 
+UNSAID = {"clip_sample": False}
+"""Where a checkpoint does not say: DDIM, DDPM and LCM would cut latents off at 1 otherwise."""
+
 OnStep = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
 
 
@@ -33,7 +36,7 @@ def build_scheduler(
     if spec.class_name:
         scheduler_class = getattr(importlib.import_module("diffusers"), spec.class_name)
     assert scheduler_class is not None
-    return scheduler_class.from_config(original_config, **spec.overrides)
+    return scheduler_class.from_config({**UNSAID, **original_config}, **spec.overrides)
 
 
 def seed_noise(scheduler: SchedulerMixin, seeds: list[int]) -> None:

@@ -22,6 +22,7 @@ from diffusers import (
 from pipelines.calls import count_calls
 from pipelines.editing import start_pictures
 from pipelines.families import Batch, Result
+from pipelines.holding import place
 from pipelines.schedulers import build_scheduler, watch_steps
 from pipelines.shells import build_shell
 from studio.errors import ModelUnavailable
@@ -51,7 +52,8 @@ def load_pipeline(checkpoint: Checkpoint, device: str, dtype: torch.dtype) -> Di
     decoder = _load(KandinskyV22Pipeline, checkpoint, dtype)
     prior = _load(KandinskyV22PriorPipeline, replace(checkpoint, folder=checkpoint.prior), dtype)
     parts = {PREFIX + name: part for name, part in prior.components.items()}
-    return KandinskyV22CombinedPipeline(**decoder.components, **parts).to(device)
+    pipeline = KandinskyV22CombinedPipeline(**decoder.components, **parts)
+    return place(pipeline, checkpoint.holding, device)
 
 
 def _load(

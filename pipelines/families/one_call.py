@@ -32,12 +32,14 @@ if TYPE_CHECKING:
 DRAWN = "input-" + "0" * 64
 """Id of the picture that a second pass starts from; no uploaded file has it."""
 OLD_NAME = "DPTFeatureExtractor"
+"""What older checkpoints name, and diffusers does not find under its name of today."""
 
 
 def load_pipeline(checkpoint: Checkpoint, device: str, dtype: torch.dtype) -> DiffusionPipeline:
     """Load all components of a checkpoint in diffusers' layout."""
     if _has_old_names(checkpoint.folder):
-        return assembled.load_pipeline(checkpoint, device, dtype)
+        pipeline = assembled.load_pipeline(checkpoint, "cpu", dtype)
+        return place(pipeline, checkpoint.holding, device)
     pipeline_class = getattr(importlib.import_module("diffusers"), checkpoint.spec.pipeline_class)
     pipeline = pipeline_class.from_pretrained(
         checkpoint.folder,
