@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from diffusers import DiffusionPipeline
 
+from pipelines.holding import place
 from studio.errors import ModelUnavailable
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def load_pipeline(
         name: load_part(spec, folder / name, class_name, dtype, checkpoint.variant)
         for name, class_name in classes.items()
     }
-    return pipeline_class(**parts, **dict.fromkeys(without)).to(device)
+    return place(pipeline_class(**parts, **dict.fromkeys(without)), checkpoint.holding, device)
 
 
 def _component_classes(
