@@ -20,6 +20,7 @@ from diffusers import DiffusionPipeline
 from torch import nn
 
 from pipelines.control import control_picture
+from pipelines.device import pick_device, pick_dtype
 from pipelines.guides import GuideFiles, load_guide
 from pipelines.holding import place
 from pipelines.lora import LoraFile, add_loras, check_loras
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from pipelines.guides import ControlNet, DepthEstimator, IPAdapter
-    from pipelines.loader import LoadedModel, Loader
+    from pipelines.loader import LoadedModel
     from pipelines.manager import PipelineManager
     from studio.controls import ControlSpec
     from studio.settings import Settings
@@ -98,14 +99,14 @@ class Adapters:
         controls: Controls,
         sources: Sources,
         manager: PipelineManager,
-        loader: Loader,
         settings: Settings,
     ) -> None:
         self._controls = controls
         self._sources = sources
         self._manager = manager
-        self._loader = loader
         self._settings = settings
+        self._device = pick_device(settings)
+        self._dtype = pick_dtype(self._device, settings)
         self._last: WeakKeyDictionary[LoadedModel, _Changed] = WeakKeyDictionary()
 
     @contextmanager
@@ -155,7 +156,7 @@ class Adapters:
         if loras:
             add_loras(pipeline, loras, loaded.spec)
         words = teach_words(pipeline, embeddings, loaded.spec)
-        pipeline = _placed(pipeline, loaded, self._loader.device)
+        pipeline = _placed(pipeline, loaded, self._device)
         self._last[loaded] = _Changed(key, replace(loaded, pipeline=pipeline), words)
         return self._last[loaded]
 
@@ -199,7 +200,7 @@ class Adapters:
         if request.reference is not None:
             guide: IPAdapter = self._borrow(stack, REFERENCE, adapted, watcher)
             pipeline = _referring(adapted.loaded, guide, request.reference.weight)
-            pipeline = _placed(pipeline, adapted.loaded, self._loader.device)
+            pipeline = _placed(pipeline, adapted.loaded, self._device)
             adapted = replace(adapted, loaded=replace(adapted.loaded, pipeline=pipeline))
         return adapted
 
@@ -223,12 +224,11 @@ class Adapters:
         spec = self._controls.find(adapted.loaded.spec, kind)
         if spec is None:
             raise ModelUnavailable(f"There is no network for {kind} pictures on this machine.")
-        device, dtype = self._loader.device, self._loader.dtype
         lent = self._manager.borrow_part(
             spec.key,
             f"what follows a {kind} picture",
             lambda: self._files(spec, watcher.on_message),
-            lambda files: load_guide(files, device, dtype),
+            lambda files: load_guide(files, self._device, self._dtype),
             watcher.on_message,
         )
         return stack.enter_context(lent)
