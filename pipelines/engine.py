@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from pipelines.adapters import Adapters
 from pipelines.device import pick_device, tune_threads
 from pipelines.drawing import draw
 from pipelines.editing import paste_back
@@ -21,6 +22,7 @@ from pipelines.encoder import PromptEncoder
 from pipelines.previews import small_jpeg
 from pipelines.prompts import notes_on_length
 from pipelines.safety import Flaw, note_on, nothing_left
+from pipelines.sources import AdapterSources
 from pipelines.upscale import FACTOR, Upscaler
 from studio.errors import Cancelled, CroquisError
 
@@ -47,6 +49,8 @@ class Engine:
         self._manager = manager
         self._settings = settings
         self._prompts = PromptEncoder(manager)
+        sources = AdapterSources(studio.adapter_files, settings)
+        self._adapters = Adapters(studio.controls, sources, manager, settings)
         self._upscaler = Upscaler(pick_device(settings))
         self._to_warm: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._is_closing = threading.Event()
@@ -117,7 +121,11 @@ class Engine:
         watcher = _JobWatcher(self._studio, job.id, self._is_closing)
         images = self._studio.images_of(job)
         said = self._encoded(request, watcher)
-        with self._borrowed(request, watcher) as (loaded, refiner):
+        with (
+            self._borrowed(request, watcher) as (model, refiner),
+            self._adapters.applied(model, request, images, job.owner, watcher) as adapted,
+        ):
+            loaded, request, images = adapted.loaded, adapted.request, adapted.images
             for note in notes_on_length(loaded.pipeline.components.get("tokenizer"), request):
                 self._studio.add_note(job.id, note)
             scheduler_spec = self._studio.catalogue.get_scheduler(request.scheduler)
