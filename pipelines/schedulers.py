@@ -36,7 +36,10 @@ def build_scheduler(
     if spec.class_name:
         scheduler_class = getattr(importlib.import_module("diffusers"), spec.class_name)
     assert scheduler_class is not None
-    return scheduler_class.from_config({**UNSAID, **original_config}, **spec.overrides)
+    config = {**UNSAID, **original_config}
+    if "shift" in original_config:  # of flow matching; solvers of both kinds call it otherwise
+        config["flow_shift"] = original_config["shift"]
+    return scheduler_class.from_config(config, **spec.overrides)
 
 
 def seed_noise(scheduler: SchedulerMixin, seeds: list[int]) -> None:

@@ -126,7 +126,11 @@ class _Reading:
     def _translate(self, sampler: str, schedule: str) -> None:
         """Find our scheduler for another program's sampler and schedule type."""
         shown = f"{sampler} {schedule}".strip()
-        key, is_exact = find_scheduler(self._catalogue.schedulers, sampler, schedule)
+        model = self._values.get("model")
+        known = self._catalogue.schedulers
+        if isinstance(model, str) and model in self._catalogue.models:
+            known = self._catalogue.schedulers_of(model) or known
+        key, is_exact = find_scheduler(known, sampler, schedule)
         if key is None:
             self._leave("sampler", shown, f"The scheduler {_short(shown)} is not here.")
             return

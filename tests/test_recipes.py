@@ -125,7 +125,7 @@ def without_own_chunk(png: bytes) -> bytes:
 
 def test_every_scheduler_finds_its_way_back_through_automatic1111s_names() -> None:
     for key in CATALOGUE.schedulers:
-        model = "builtin" if key in CATALOGUE.models["builtin"].schedulers else "sd2"
+        model = next(row.key for row in CATALOGUE.models.values() if key in row.schedulers)
         recipe = make_recipe(scheduler=key, model=model)
         png = encode_png(Image.new("RGB", (8, 8)), recipe)
         read = read_recipe(without_own_chunk(png), CATALOGUE)
