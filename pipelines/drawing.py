@@ -45,6 +45,9 @@ class Watcher(Protocol):
         `preview` is a JPEG, five times a second at most.
         """
 
+    def on_message(self, text: str) -> None:
+        """Told why there is no step yet; raises Cancelled to stop."""
+
     def add_note(self, text: str) -> None:
         """Told what the visitor should know about the pictures."""
 
@@ -204,6 +207,9 @@ class _Steps:
 
         watch_steps(scheduler, on_step)
 
+    def wait(self, text: str) -> None:
+        self.call.watcher.on_message(text)
+
     def advance(self, preview: bytes | None = None) -> None:
         self.step += 1
         self._report(preview)
@@ -221,8 +227,10 @@ class _Steps:
         if preview_map is None or now - self.call.last_preview < PREVIEW_INTERVAL_S:
             return None
         self.call.last_preview = now
-        clean = to_latents(estimate_clean(scheduler, output, timestep, sample))
-        return preview_jpeg(clean[0], preview_map)
+        clean = to_latents(estimate_clean(scheduler, output, timestep, sample))[0]
+        request = self.call.request
+        aspect = request.width / request.height
+        return preview_jpeg(clean, preview_map, aspect) if preview_map.reads(clean) else None
 
     def _report(self, preview: bytes | None) -> None:
         watcher = self.call.watcher

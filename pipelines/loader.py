@@ -19,10 +19,12 @@ from diffusers import AutoencoderKL, VQModel
 
 from pipelines import encoder, hub
 from pipelines.device import is_out_of_memory, pick_device, pick_dtype
-from pipelines.families import family_of
+from pipelines.families import dalle_mega, family_of
 from pipelines.holding import plan_for
+from pipelines.latents import AUTOENCODERS
 from pipelines.previews import PIXELS, PreviewMap, fit_preview
 from studio.errors import ModelUnavailable, OutOfMemory
+from studio.hosting import provider_of
 from studio.recipes import LOCAL
 from studio.specs import TEXT_ENCODER
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
     from pipelines.encoder import TextEncoder
+    from studio.hosting import Provider
     from studio.plans import Holding
     from studio.settings import Settings
     from studio.specs import ModelSpec
@@ -64,6 +67,8 @@ class Checkpoint:
     """The folder of the second checkpoint that some models need."""
     holding: Holding = "full"
     """Where its modules are while they do not work."""
+    provider: Provider | None = None
+    """Who draws in the place of this machine, which then has no files of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,11 +107,18 @@ class Loader:
         Raises:
             ModelUnavailable: no folder and no source has it, or only in pickle files.
         """
+        if spec.backend == "hosted":
+            provider = provider_of(self._settings)
+            at = f"{spec.sources[0]}@hosted"
+            return Checkpoint(spec, Path(), at, variant=None, nbytes=0, provider=provider)
         local = spec.local_path(self._settings)
         if local is not None:
             folder, revision = local, None
         else:
             folder, revision = hub.fetch(spec, self._settings, on_message)
+        if spec.backend == "min_dalle":
+            kept = self._settings.data_dir / "converted"
+            folder = dalle_mega.converted(spec, folder, kept, on_message)
         _check_folder(spec, folder)
         prior = self._find_prior(spec, folder, on_message)
         weights = hub.weight_files(folder, spec.variant)
@@ -184,7 +196,7 @@ class Loader:
             pipeline=pipeline,
             scheduler_config=_scheduler_config(pipeline),
             revision=checkpoint.revision,
-            nbytes=_count_bytes(pipeline),
+            nbytes=_count_bytes(pipeline) or checkpoint.nbytes,
             preview_map=_preview_map(pipeline),
         )
 
@@ -198,7 +210,7 @@ def _preview_map(pipeline: DiffusionPipeline) -> PreviewMap | None:
     if type(pipeline).__name__ in PIXEL_PIPELINES:
         return PIXELS
     vae = pipeline.components.get("vae") or pipeline.components.get("movq")
-    return fit_preview(vae) if isinstance(vae, (AutoencoderKL, VQModel)) else None
+    return fit_preview(vae) if isinstance(vae, AUTOENCODERS) else None
 
 
 def _silence() -> None:

@@ -9,30 +9,65 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, VQModel
+from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from diffusers.utils.torch_utils import get_module_execution_device
 from PIL import Image
 from torch.nn import functional
+
+from pipelines.latents import PATCH, encode, factor_of, scale_of, unpack
 
 PICTURES = 4
 LATENT_SIDE = 16
 PREVIEW_SIDE = 256
+FLOW_SCHEDULERS = (FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler)
+
+
+UNSCALED = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class PreviewMap:
-    """A linear map from latents to RGB."""
+    """A linear map from latents, as a pipeline holds them, to RGB."""
 
     weight: torch.Tensor
-    """(C + 1, 3) float32 on the CPU; the last row is the offset."""
+    """(C + 1, 3) float32 on the CPU, for the autoencoder's own latents; the last row is the
+    offset."""
+    mean: torch.Tensor = UNSCALED[0]
+    spread: torch.Tensor = UNSCALED[1]
+    """What the pipeline took off those, and divided them by: `pipelines.latents.scale_of`."""
 
-    def to_rgb(self, latents: torch.Tensor) -> torch.Tensor:
-        """Map latents (C, h, w) to a picture (h, w, 3) in [0, 1]."""
-        rows = latents.detach().float().cpu().flatten(1).T  # (h*w, C)
-        rgb = rows @ self.weight[:-1] + self.weight[-1]
-        return rgb.clamp(0, 1).reshape(*latents.shape[1:], 3)
+    def reads(self, latents: torch.Tensor) -> bool:
+        """Whether these are latents (C, h, w), or tokens (L, 4 C), of the map's channels."""
+        channels = len(self.weight) - 1
+        return (latents.ndim == 3 and latents.shape[0] == channels) or (
+            latents.ndim == 2 and latents.shape[1] == PATCH**2 * channels
+        )
+
+    def to_rgb(self, latents: torch.Tensor, aspect: float = 1.0) -> torch.Tensor:
+        """Map latents (C, h, w), or tokens (L, 4 C), to a picture (h, w, 3) in [0, 1].
+
+        Args:
+            aspect: width by height of the picture; tokens are laid out by it.
+        """
+        own = self.own_latents(latents, aspect)
+        rgb = own.flatten(1).T @ self.weight[:-1] + self.weight[-1]  # (h*w, 3)
+        return rgb.clamp(0, 1).reshape(*own.shape[1:], 3)
+
+    def own_latents(self, latents: torch.Tensor, aspect: float = 1.0) -> torch.Tensor:
+        """What the autoencoder decodes, (C, h, w) float32 on the CPU, of what a pipeline holds."""
+        latents = latents.detach().float().cpu()
+        if latents.ndim == 2:
+            latents = unpack(latents, aspect)
+        return latents * _over(latents, self.spread) + _over(latents, self.mean)
+
+
+def _over(latents: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Repeat `values` (C or 1, p, p) over the places of latents (C, h, w)."""
+    return values.repeat(1, *(side // values.shape[-1] for side in latents.shape[1:]))
 
 
 PIXELS = PreviewMap(torch.cat([0.5 * torch.eye(3), torch.full((1, 3), 0.5)]))
@@ -40,29 +75,25 @@ PIXELS = PreviewMap(torch.cat([0.5 * torch.eye(3), torch.full((1, 3), 0.5)]))
 
 
 @torch.inference_mode()
-def fit_preview(vae: AutoencoderKL | VQModel) -> PreviewMap:
+def fit_preview(vae: Any) -> PreviewMap:
     """Fit the map by least squares on mosaics of random colours that `vae` encodes.
 
     Works for any downsampling factor and any number of latent channels.
+
+    Args:
+        vae: one of `pipelines.latents.AUTOENCODERS`.
     """
-    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    factor = factor_of(vae)
     pictures = _mosaics(LATENT_SIDE * factor)
-    encoded = [
-        _encode(vae, (2 * picture[None] - 1).to(vae.device, vae.dtype)) for picture in pictures
-    ]
+    device = get_module_execution_device(vae)  # not where it waits, if it does
+    encoded = [encode(vae, (2 * picture[None] - 1).to(device, vae.dtype)) for picture in pictures]
     latents = torch.cat(encoded).float().cpu()
     small = functional.avg_pool2d(pictures, factor)
     inputs = latents.movedim(1, -1).flatten(0, -2)
     inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1)
     targets = small.movedim(1, -1).flatten(0, -2)
-    return PreviewMap(torch.linalg.lstsq(inputs, targets, driver="gelsd").solution)
-
-
-def _encode(vae: AutoencoderKL | VQModel, picture: torch.Tensor) -> torch.Tensor:
-    """Latents (1, C, h, w) as a denoiser sees them, of a picture (1, 3, H, W) in [-1, 1]."""
-    if isinstance(vae, VQModel):
-        return vae.encode(picture).latents
-    return vae.encode(picture).latent_dist.mode() * vae.config.scaling_factor
+    weight = torch.linalg.lstsq(inputs, targets, driver="gelsd").solution
+    return PreviewMap(weight, *scale_of(vae))
 
 
 def _mosaics(side: int) -> torch.Tensor:
@@ -82,17 +113,24 @@ def estimate_clean(
     timestep: torch.Tensor,
     sample: torch.Tensor,
 ) -> torch.Tensor:
-    """Return the latents without noise that the model now expects, all (B, C, h, w).
+    """Return the latents without noise that the model now expects, shaped as `sample`.
 
     Channels of `model_output` beyond those of `sample` are the variance that a model has learnt.
 
     The equations of DDPM (Ho et al. 2020) and of v-prediction (Salimans and Ho 2022); every
-    scheduler scales the model's input to unit variance, so they hold for all of them.
+    scheduler scales the model's input to unit variance, so they hold for all of them. Flow
+    matching (Lipman et al. 2022) and TrigFlow (Lu and Song 2024) have their own.
     """
     model_output = model_output[:, : sample.shape[1]]
+    prediction_type = scheduler.config.get("prediction_type")
+    time = torch.as_tensor(timestep).flatten()[0]
+    if prediction_type == "trigflow":
+        clean = time.cos() * sample - time.sin() * model_output
+        return clean / scheduler.config.sigma_data
+    if prediction_type == "flow_prediction" or isinstance(scheduler, FLOW_SCHEDULERS):
+        return sample - time / scheduler.config.num_train_timesteps * model_output
     noisy = scheduler.scale_model_input(sample, timestep)
-    alpha = scheduler.alphas_cumprod[int(timestep)].to(sample.device, sample.dtype)
-    prediction_type = scheduler.config.prediction_type
+    alpha = scheduler.alphas_cumprod[int(time)].to(sample.device, sample.dtype)
     if prediction_type == "v_prediction":
         return alpha.sqrt() * noisy - (1 - alpha).sqrt() * model_output
     if prediction_type == "epsilon":
@@ -100,9 +138,9 @@ def estimate_clean(
     return model_output
 
 
-def preview_jpeg(latents: torch.Tensor, preview_map: PreviewMap) -> bytes:
-    """Encode latents (C, h, w) as a JPEG whose longest side is at least 256 px."""
-    rgb = (255 * preview_map.to_rgb(latents)).round().byte().numpy()
+def preview_jpeg(latents: torch.Tensor, preview_map: PreviewMap, aspect: float = 1.0) -> bytes:
+    """Encode latents, as `PreviewMap.to_rgb` takes them, as a JPEG of 256 px or more."""
+    rgb = (255 * preview_map.to_rgb(latents, aspect)).round().byte().numpy()
     image = Image.fromarray(rgb)
     scale = max(1, -(-PREVIEW_SIDE // max(image.size)))
     image = image.resize((image.width * scale, image.height * scale), Image.Resampling.BICUBIC)

@@ -11,6 +11,7 @@ from typing import Literal
 from studio.catalogue_files import read_models, read_schedulers
 from studio.controls import read_controls
 from studio.errors import InvalidRequest, UnknownModel, UnknownScheduler
+from studio.hosting import hosted_rows
 from studio.request import GenerationRequest, check_kept_size
 from studio.settings import ROOT, Settings
 from studio.specs import ModelSpec, SchedulerSpec, split_source
@@ -20,7 +21,7 @@ from studio.specs import ModelSpec, SchedulerSpec, split_source
 class Availability:
     """Where a model stands, for the page."""
 
-    state: Literal["loaded", "loading", "ready", "local", "download", "missing"]
+    state: Literal["loaded", "loading", "ready", "local", "partial", "download", "missing"]
     label: str
     note: str = ""
     """What to know before a click: how it is held, how long a picture takes."""
@@ -48,6 +49,8 @@ class Catalogue:
         """
         known = read_schedulers(schedulers_toml)
         models = read_models(models_toml, known)
+        if settings.provider:
+            models |= hosted_rows(models)
         paths = {*settings.model_paths} - read_controls().keys()
         for key in (settings.model, *sorted(paths)):
             if key not in models:
@@ -114,6 +117,8 @@ class Catalogue:
     def availability(self, key: str, states: Mapping[str, str] | None = None) -> Availability:
         """Where a model stands. `states` is what the engine last reported of each model."""
         spec = self.get_model(key)
+        if spec.backend == "hosted":
+            return Availability(state="ready", label=f"drawn at {self._settings.provider}")
         reported = (states or {}).get(key)
         if reported == "loaded":
             return Availability(state="loaded", label="ready")
@@ -124,11 +129,19 @@ class Catalogue:
         folder = spec.local_path(self._settings)
         if folder is not None:
             return _local_availability(folder)
-        if _downloaded(spec):
-            return Availability(state="local", label="on disk")
-        if not spec.download_gb:
-            return Availability(state="missing", label="files are missing")
-        return Availability(state="download", label=f"download {spec.download_gb:g} GB")
+        return _hub_availability(spec)
+
+
+def _hub_availability(spec: ModelSpec) -> Availability:
+    here = stored(spec)
+    if here.is_whole:
+        return Availability(state="local", label="on disk")
+    if not spec.download_gb:
+        return Availability(state="missing", label="files are missing")
+    if here.nbytes >= NOTICED_BYTES:
+        label = f"{size_text(here.nbytes)} of about {spec.download_gb:g} GB on disk"
+        return Availability(state="partial", label=label)
+    return Availability(state="download", label=f"download {spec.download_gb:g} GB")
 
 
 def _local_availability(folder: Path) -> Availability:
@@ -137,19 +150,6 @@ def _local_availability(folder: Path) -> Availability:
     if folder.is_relative_to(ROOT):
         return Availability(state="ready", label="ready")
     return Availability(state="local", label="on disk")
-
-
-def _downloaded(spec: ModelSpec) -> bool:
-    """Whether the Hub's cache holds the denoiser's weights, the largest file of a model."""
-    from huggingface_hub import try_to_load_from_cache
-
-    variant = f".{spec.variant}" if spec.variant else ""
-    weights = f"unet/diffusion_pytorch_model{variant}.safetensors"
-    return any(
-        isinstance(try_to_load_from_cache(repository, weights, revision=commit), str)
-        for repository, commit in map(split_source, spec.sources)
-        if repository.count("/") == 1
-    )
 
 
 def _check_side(spec: ModelSpec, name: str, value: int) -> None:

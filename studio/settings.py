@@ -118,6 +118,12 @@ class Settings:
     cpu_threads: int | None = _setting(
         None, "Threads for drawing on a CPU; empty is chosen by Croquis", _count
     )
+    provider: str = _setting(
+        "",
+        "Inference provider for models that this machine cannot hold: auto, a provider's name "
+        "or the URL of an endpoint; empty is none",
+        _text,
+    )
     offline: bool = _setting(False, "1 never downloads a model", _switch)
     hf_token: str | None = _setting(
         None, "Hugging Face token for models that ask for one", _text, shown=False

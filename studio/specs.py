@@ -79,6 +79,8 @@ class ModelSpec:
     """The same from the Hub: "owner/name/file.safetensors"."""
     requires: tuple[str, ...] = ()
     """Python packages that it needs besides requirements.txt."""
+    files: tuple[str, ...] = ()
+    """What to download where the repository is not in diffusers' layout."""
     download_gb: float
     memory_gb: float
     """Memory that the loaded weights take, about."""

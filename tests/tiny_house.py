@@ -17,6 +17,7 @@ from pipelines.loader import Loader
 from pipelines.manager import PipelineManager
 from studio.catalogue import Catalogue
 from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
+from studio.errors import Cancelled
 from studio.request import GenerationRequest
 from studio.settings import Settings
 
@@ -85,6 +86,7 @@ class RecordingWatcher:
     batches: list[int] = field(default_factory=list)
     previews: list[bytes] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
     def is_cancelled(self) -> bool:
         return self.cancel_at is not None and len(self.steps) > self.cancel_at
@@ -96,6 +98,11 @@ class RecordingWatcher:
         self.batches.append(batch)
         if preview is not None:
             self.previews.append(preview)
+
+    def on_message(self, text: str) -> None:
+        self.messages.append(text)
+        if self.cancel_at is not None and len(self.messages) > self.cancel_at:
+            raise Cancelled("Stopped.")
 
     def add_note(self, text: str) -> None:
         self.notes.append(text)

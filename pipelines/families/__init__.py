@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 BACKENDS = {
     "diffusers": "one_call",
     "deepfloyd": "deepfloyd",
+    "hosted": "hosted",
     "kandinsky": "kandinsky",
     "karlo": "karlo",
+    "min_dalle": "dalle_mega",
     "shap_e": "shap_e",
     "vq_diffusion": "vq_diffusion",
 }
@@ -65,6 +67,9 @@ class Steps(Protocol):
         Args:
             to_latents: turns what the scheduler steps into latents (B, C, h, w).
         """
+
+    def wait(self, text: str) -> None:
+        """Show why no step is made yet."""
 
     def advance(self, preview: bytes | None = None) -> None:
         """Count one step that no scheduler makes; `preview` is a JPEG."""

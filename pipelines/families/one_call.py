@@ -19,6 +19,7 @@ from pipelines.calls import (
 )
 from pipelines.families import Batch, Result, assembled
 from pipelines.holding import place
+from pipelines.refining import draw_refined, prepare
 from pipelines.schedulers import build_scheduler, seed_noise
 from pipelines.shells import build_shell
 from studio.ingredients import Start
@@ -61,6 +62,10 @@ def _has_old_names(folder: Path) -> bool:
 
 def draw_batch(batch: Batch) -> list[Result]:
     """Draw one picture for each seed, and once more over them where a second pass is wanted."""
+    if batch.refiner is not None and batch.request.start is None:
+        schedulers = prepare(batch)
+        batch.steps.begin(schedulers.base_calls + schedulers.refiner_calls)
+        return draw_refined(batch, schedulers)
     scheduler = _scheduler(batch)
     calls = _count(batch, scheduler, batch.request)
     again = _second_request(batch.request)

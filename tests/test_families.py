@@ -1,0 +1,282 @@
+"""Every family at a tiny size: its real classes, the app's own loader, manager and drawing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DDPMScheduler,
+    EulerDiscreteScheduler,
+    KandinskyV22CombinedPipeline,
+    StableDiffusionPipeline,
+)
+from PIL import Image
+from tiny_families.house import (
+    SAVED_BY,
+    draw_family,
+    drawn_images,
+    family_catalogue,
+    family_folder,
+    family_manager,
+    family_request,
+    family_settings,
+    pictures,
+    row_of,
+    start_for,
+)
+from tiny_families.kandinsky import save_kandinsky_decoder
+from tiny_families.unets import save_sd1
+from tiny_house import RecordingWatcher
+
+from pipelines.calls import SHORTENING
+from pipelines.engine import Engine
+from pipelines.loader import Loader
+from pipelines.manager import PipelineManager
+from pipelines.safety import Flaw
+from pipelines.schedulers import build_scheduler
+from studio.errors import Cancelled, InvalidRequest, ModelUnavailable
+from studio.ingredients import START_TASKS
+from studio.jobs import JobState
+from studio.studio import Studio
+
+STEPS_WITHOUT_PREVIEW = {"kandinsky22": 25}
+"""Kandinsky's prior thinks of what a CLIP would say of the picture, which nobody can look at."""
+
+every_family = pytest.mark.parametrize("key", SAVED_BY)
+
+
+@pytest.fixture(scope="module")
+def manager() -> PipelineManager:
+    return family_manager(*SAVED_BY)
+
+
+@every_family
+def test_its_classes_are_the_rows_and_its_size_is_known_before(
+    manager: PipelineManager, key: str
+) -> None:
+    with manager.borrow(key) as loaded:
+        parts = loaded.pipeline.components.values()
+        modules = [part for part in parts if isinstance(part, torch.nn.Module)]
+        assert type(loaded.pipeline).__name__ == row_of(key).pipeline_class
+    weights = sum(weight.nbytes for part in modules for weight in part.parameters())
+    assert Loader(family_settings(key)).find(row_of(key), print).nbytes == weights
+    assert not any(part.training for part in modules)
+
+
+@every_family
+def test_progress_is_in_order_and_complete_and_shows_previews(
+    manager: PipelineManager, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.drawing.PREVIEW_INTERVAL_S", 0.0)
+    watcher = RecordingWatcher()
+    [picture] = draw_family(manager, family_request(key), watcher)
+    total = watcher.steps[0][1]
+    assert watcher.steps == [(step, total, 0) for step in range(total + 1)]
+    assert picture.shape == (64, 64, 3)
+    assert picture.std() > 1
+    assert len(watcher.previews) == total - STEPS_WITHOUT_PREVIEW.get(key, 0)
+
+
+@every_family
+def test_cancel_stops_within_one_step_and_leaves_the_model_as_it_was(
+    manager: PipelineManager, key: str
+) -> None:
+    request = family_request(key)
+    [expected] = draw_family(manager, request)
+    watcher = RecordingWatcher(cancel_at=1)
+    with pytest.raises(Cancelled):
+        draw_family(manager, request, watcher)
+    assert [step for step, _, _ in watcher.steps] == [0, 1]
+    np.testing.assert_array_equal(draw_family(manager, request), [expected])
+
+
+@every_family
+def test_a_seed_draws_one_picture_alone_and_in_a_request(
+    manager: PipelineManager, key: str
+) -> None:
+    two = draw_family(manager, family_request(key, num_images=2))
+    [alone] = draw_family(manager, family_request(key, seed=8))
+    np.testing.assert_array_equal(two[1], alone)
+    assert (two[0] != two[1]).any()
+
+
+@every_family
+def test_a_negative_prompt_is_heeded_or_refused_as_the_row_says(
+    manager: PipelineManager, key: str
+) -> None:
+    without, with_one = (
+        draw_family(manager, family_request(key, guidance_scale=5.0, negative_prompt=text))[0]
+        for text in ("", "blurry, blue")
+    )
+    assert (without != with_one).any() == row_of(key).negative_prompt
+
+
+@every_family
+def test_guidance_of_one_turns_it_off(manager: PipelineManager, key: str) -> None:
+    off, off_again, on = (
+        draw_family(manager, family_request(key, guidance_scale=scale, negative_prompt=negative))[0]
+        for scale, negative in ((1.0, ""), (1.0, "blurry, blue"), (6.0, ""))
+    )
+    np.testing.assert_array_equal(off, off_again)
+    assert (off != on).any() == (row_of(key).guidance != "none")
+
+
+ONE_OF_EACH = {(row_of(key).family, row_of(key).schedulers): key for key in SAVED_BY}
+"""Rows of one family have the same schedulers, but for those that draw in a few steps."""
+
+
+@pytest.mark.parametrize("key", ONE_OF_EACH.values())
+def test_all_its_schedulers_draw(manager: PipelineManager, key: str) -> None:
+    for scheduler in row_of(key).schedulers:
+        watcher = RecordingWatcher()
+        request = family_request(key, scheduler=scheduler, num_inference_steps=2)
+        [picture] = draw_family(manager, request, watcher)
+        assert picture.std() > 1, scheduler
+        assert watcher.steps[-1][0] == watcher.steps[0][1], scheduler
+
+
+def tasks_from_pictures() -> list[tuple[str, str]]:
+    """Every row with every task that starts from a picture."""
+    pairs = [(key, task) for key in SAVED_BY for task in row_of(key).tasks]
+    return [(key, task) for key, task in pairs if task in START_TASKS]
+
+
+@pytest.mark.parametrize(("key", "task"), tasks_from_pictures())
+def test_tasks_from_pictures_heed_the_picture(
+    manager: PipelineManager, key: str, task: str
+) -> None:
+    request = family_request(key, start=start_for(task, strength=0.5), num_inference_steps=4)
+    watcher = RecordingWatcher()
+    [drawn] = draw_family(manager, request, watcher)
+    [of_another] = draw_family(manager, request, images=pictures(turned=True))
+    assert watcher.steps[-1][0] == watcher.steps[0][1] == len(watcher.steps) - 1
+    assert drawn.shape == (64, 64, 3)
+    assert (drawn != of_another).any()
+
+
+@pytest.mark.parametrize("key", [key for key, task in tasks_from_pictures() if "image" in task])
+def test_a_strength_that_leaves_no_step_is_refused_with_the_steps_it_wants(
+    manager: PipelineManager, key: str
+) -> None:
+    task = next(task for task in row_of(key).tasks if "_to_image" in task and "text" not in task)
+    weak = start_for(task, strength=0.25)
+    few = family_request(key, start=weak, num_inference_steps=3)
+    if row_of(key).image_to_image_class in SHORTENING:
+        few = replace(few, start=start_for(task, strength=0.05), num_inference_steps=4)
+    with pytest.raises(InvalidRequest, match="at least 4 steps|cannot draw in 4 steps"):
+        draw_family(manager, few)
+    [drawn] = draw_family(manager, family_request(key, start=weak, num_inference_steps=4))
+    assert drawn.std() > 1
+
+
+def test_the_snippet_of_the_task_page_draws_the_same_bits(manager: PipelineManager) -> None:
+    """https://huggingface.co/tasks/text-to-image, but for the device, the dtype and the seed."""
+    folder = family_folder("sd2")
+    prompt = "a photo of an astronaut riding a horse on mars"
+
+    scheduler = EulerDiscreteScheduler.from_pretrained(folder, subfolder="scheduler")
+    pipe = StableDiffusionPipeline.from_pretrained(folder, scheduler=scheduler)
+    generator = torch.Generator().manual_seed(7)
+    image = pipe(prompt, width=64, height=64, generator=generator).images[0]
+
+    # What the call above leaves out: 50 steps, guidance 7.5, no negative prompt.
+    steps_and_guidance = {"num_inference_steps": 50, "guidance_scale": 7.5}
+    request = family_request("sd2", prompt=prompt, scheduler="euler", **steps_and_guidance)
+    [drawn] = draw_family(manager, request)
+    np.testing.assert_array_equal(drawn, np.asarray(image))
+
+
+def test_the_example_of_stable_diffusion_1_draws_the_same_bits(manager: PipelineManager) -> None:
+    """The card of CompVis/stable-diffusion-v1-4: the checkpoint's own PNDM and safety checker."""
+    prompt = "a photo of an astronaut riding a horse on mars"
+    pipe = StableDiffusionPipeline.from_pretrained(family_folder("sd14"))
+    generator = torch.Generator().manual_seed(7)
+    image = pipe(prompt, width=64, height=64, generator=generator).images[0]
+    settings = {"num_inference_steps": 50, "guidance_scale": 7.5}
+    request = family_request("sd14", prompt=prompt, scheduler="pndm", **settings)
+    [drawn] = draw_family(manager, request)
+    np.testing.assert_array_equal(drawn, np.asarray(image))
+
+
+def test_kandinsky_draws_the_bits_of_the_combined_pipeline(manager: PipelineManager) -> None:
+    """With a negative prompt the prior is asked about both at once, as there."""
+    request = family_request("kandinsky22", negative_prompt="blurry")
+    with manager.borrow("kandinsky22") as loaded:
+        scheduler = DDPMScheduler.from_config(loaded.scheduler_config)
+        plain = KandinskyV22CombinedPipeline(
+            **{**loaded.pipeline.components, "scheduler": scheduler}
+        )
+        image = plain(
+            request.prompt,
+            negative_prompt=request.negative_prompt,
+            num_inference_steps=request.num_inference_steps,
+            guidance_scale=request.guidance_scale,
+            width=64,
+            height=64,
+            generator=torch.Generator().manual_seed(request.seed),
+        ).images[0]
+    [drawn] = draw_family(manager, request)
+    np.testing.assert_allclose(drawn, np.asarray(image), atol=1)  # it cuts where others round
+
+
+def test_a_flagged_picture_is_held_back(tmp_path: Path) -> None:
+    strict = family_manager("sd14", folders={"sd14": save_sd1(tmp_path, flags_everything=True)})
+    assert drawn_images(strict, family_request("sd14")) == [Flaw.HELD_BACK]
+
+
+def test_a_prior_that_is_missing_is_named(tmp_path: Path) -> None:
+    folder = save_kandinsky_decoder(tmp_path / "decoder")
+    alone = family_manager("kandinsky22", folders={"kandinsky22": folder})
+    with pytest.raises(ModelUnavailable, match="kandinsky-2-2-prior"):
+        draw_family(alone, family_request("kandinsky22"))
+
+
+def test_a_feature_extractor_by_its_old_name_is_loaded(tmp_path: Path) -> None:
+    """As the repository of stable-diffusion-2-depth, older than image processors, names it."""
+    folder = Path(shutil.copytree(family_folder("sd2-depth"), tmp_path / "old"))
+    index = json.loads((folder / "model_index.json").read_text())
+    index["feature_extractor"] = ["transformers", "DPTFeatureExtractor"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    old = folder / "feature_extractor" / "preprocessor_config.json"
+    old.write_text(old.read_text().replace("image_processor_type", "feature_extractor_type"))
+    old.write_text(old.read_text().replace("DPTImageProcessor", "DPTFeatureExtractor"))
+    [drawn] = draw_family(
+        family_manager("sd2-depth", folders={"sd2-depth": folder}), family_request("sd2-depth")
+    )
+    assert drawn.std() > 1
+
+
+@pytest.mark.parametrize("key", ["ddim", "ddim_trailing", "ddpm", "lcm"])
+def test_latents_are_never_clipped_where_a_checkpoint_does_not_say(key: str) -> None:
+    """These classes clip to [-1, 1] by default; SDXL's pipeline does not mend that as SD's does."""
+    config = {"beta_schedule": "scaled_linear", "prediction_type": "epsilon"}
+    spec = family_catalogue(family_settings("sdxl")).get_scheduler(key)
+    assert not build_scheduler(spec, config).config.clip_sample
+
+
+@pytest.mark.parametrize("key", ["sdxl", "kandinsky22"])
+def test_the_whole_engine_draws_it(tmp_path: Path, key: str) -> None:
+    settings = family_settings(key, data_dir=tmp_path)
+    catalogue = family_catalogue(settings)
+    studio = Studio(settings, catalogue)
+    studio.start()
+    models = PipelineManager(catalogue, Loader(settings), 10**9, studio.set_model_state)
+    engine = Engine(studio, models, settings)
+    engine.start()
+    job_id = studio.submit(family_request(key, num_images=2), "visitor").id
+    while (job := studio.job(job_id, "visitor")).is_active:
+        time.sleep(0.02)
+    kept = [studio.picture(picture_id, "visitor") for picture_id in job.picture_ids]
+    engine.close()
+    studio.close()
+    assert (job.state, job.error, len(kept)) == (JobState.DONE, None, 2)
+    pixels = draw_family(family_manager(key), family_request(key, num_images=2))
+    for picture, expected in zip(kept, pixels, strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(picture.path)), expected)
