@@ -72,7 +72,8 @@ def draw_batch(batch: Batch) -> list[Result]:
     """Ask the prior about each picture alone, then draw all at once."""
     request = batch.request
     scheduler = _scheduler(batch)
-    calls = count_calls(scheduler, batch.scheduler_spec, batch.loaded.spec, request)
+    spec = replace(batch.loaded.spec, image_to_image_class=KandinskyV22Img2ImgPipeline.__name__)
+    calls = count_calls(scheduler, batch.scheduler_spec, spec, request)
     batch.steps.begin(PRIOR_STEPS * len(batch.seeds) + calls)
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in batch.seeds]
     said = [_ask_prior(batch, generator) for generator in generators]

@@ -12,6 +12,7 @@ import torch
 from diffusers import (
     DDIMScheduler,
     DiffusionPipeline,
+    EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     LatentConsistencyModelPipeline,
     LCMScheduler,
@@ -77,6 +78,15 @@ def save_lcm(folder: Path) -> Path:
 def save_sdxl(folder: Path) -> Path:
     """SDXL base: two text encoders, sizes and crops among the conditions."""
     return _save(StableDiffusionXLPipeline(**_sdxl_parts(folder, encoders=2, time_ids=6)), folder)
+
+
+def save_sdxl_turbo(folder: Path) -> Path:
+    """SDXL-Turbo: SDXL base with the ancestral Euler and trailing steps."""
+    parts_of = _sdxl_parts(folder, encoders=2, time_ids=6)
+    scheduler = EulerAncestralDiscreteScheduler.from_config(
+        parts_of["scheduler"].config, timestep_spacing="trailing"
+    )
+    return _save(StableDiffusionXLPipeline(**{**parts_of, "scheduler": scheduler}), folder)
 
 
 def save_sdxl_refiner(folder: Path) -> Path:
