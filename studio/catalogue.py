@@ -12,9 +12,13 @@ from studio.catalogue_files import read_models, read_schedulers
 from studio.controls import read_controls
 from studio.errors import InvalidRequest, UnknownModel, UnknownScheduler
 from studio.hosting import hosted_rows
+from studio.model_store import size_text, stored
 from studio.request import GenerationRequest, check_kept_size
 from studio.settings import ROOT, Settings
-from studio.specs import ModelSpec, SchedulerSpec, split_source
+from studio.specs import ModelSpec, SchedulerSpec
+
+NOTICED_BYTES = 10_000_000
+"""Below this only configs are on disk, as of a model that was looked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +184,7 @@ def _check_parts(spec: ModelSpec, request: GenerationRequest) -> None:
         raise InvalidRequest(
             f"`guidance_scale` must be {own:g} for {spec.title}, which has its guidance built in."
         )
+    _check_second_pass(spec, request)
     offered = {
         "loras": spec.lora,
         "embeddings": spec.textual_inversion,
@@ -189,6 +194,18 @@ def _check_parts(spec: ModelSpec, request: GenerationRequest) -> None:
     for name, is_offered in offered.items():
         if getattr(request, name) and not is_offered:
             raise InvalidRequest(f"{spec.title} takes no `{name}`: leave it out.")
+
+
+def _check_second_pass(spec: ModelSpec, request: GenerationRequest) -> None:
+    scale = request.second_pass.scale if request.second_pass else 1.0
+    longest = round(scale * max(request.width, request.height))
+    if longest > max(spec.max_side, request.width, request.height):
+        raise InvalidRequest(
+            f"The second drawing would be {longest} px long; {spec.title} draws at most "
+            f"{spec.max_side}. Choose a smaller size, or a smaller scale."
+        )
+    larger = scale * request.upscale
+    check_kept_size(round(request.width * larger), round(request.height * larger))
 
 
 def _task_from_text(spec: ModelSpec) -> str:

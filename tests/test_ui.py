@@ -10,7 +10,7 @@ import pytest
 from studio.catalogue import Catalogue
 from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML, tomllib
 from studio.errors import InvalidRequest
-from studio.ingredients import Start
+from studio.ingredients import SecondPass, Start
 from studio.jobs import Enlargement, Job, JobState
 from studio.progress import Progress
 from studio.request import GenerationRequest
@@ -326,3 +326,20 @@ def test_a_start_goes_through_the_form_and_back(catalogue: Catalogue) -> None:
     assert from_request(request) == extended
     with pytest.raises(InvalidRequest, match="start_strength"):
         to_request(extended | {"start_strength": None})
+
+
+def test_a_second_drawing_goes_through_the_form_and_back(catalogue: Catalogue) -> None:
+    fresh = defaults_of(catalogue.get_model("builtin")) | {"prompt": "a cat", "seed": "7"}
+    assert to_request(fresh).second_pass is None
+    twice = fresh | {"second_scale": 2, "second_strength": 0.4, "refiner": True}
+    request = to_request(twice)
+    assert request.second_pass == SecondPass(scale=2, strength=0.4)
+    assert request.refiner
+    assert from_request(request) == twice
+    with pytest.raises(InvalidRequest, match="takes no `refiner`"):
+        catalogue.check(request)
+    catalogue.check(replace(request, refiner=False))
+    with pytest.raises(InvalidRequest, match="second drawing would be 256 px"):
+        catalogue.check(replace(request, refiner=False, width=128))
+    with pytest.raises(InvalidRequest, match="second_strength"):
+        to_request(twice | {"second_strength": None})

@@ -15,6 +15,7 @@ from studio.specs import ModelSpec
 
 from ui import sizes, words
 from ui.form import FIELDS, HIDEABLE, without_choice
+from ui.passes import build_passes, fit_passes
 from ui.starting import fit_start
 
 UPSCALE_CHOICES = [("Off", 1), ("4 times", 4)]
@@ -37,6 +38,9 @@ class Controls:
     num_images: gr.Number
     upscale: gr.Radio
     tiling: gr.Radio
+    second_scale: gr.Radio
+    second_strength: gr.Slider
+    refiner: gr.Checkbox
     start_box: gr.Column
     start_view: gr.HTML
     start_picture: gr.Textbox
@@ -158,7 +162,8 @@ def _build_method(catalogue: Catalogue, model: ModelSpec) -> dict[str, Component
         allow_custom_value=True,
         **said("scheduler"),
     )
-    return {"num_inference_steps": steps, "guidance_scale": guidance, "scheduler": scheduler}
+    made = {"num_inference_steps": steps, "guidance_scale": guidance, "scheduler": scheduler}
+    return made | build_passes(model)
 
 
 def _words_of(name: str, catalogue: Catalogue, model: ModelSpec) -> dict[str, Any]:
@@ -186,23 +191,26 @@ def fit(
         shown[name]["visible"] = is_offered
     shown["model_line"] = {"value": render_model(model, availability)}
     shown["lacks_note"] = {"value": _render_lacks(model)}
-    return shown | fit_start(model, values)
+    return shown | fit_passes(model, values) | fit_start(model, values)
 
 
 def _offers(model: ModelSpec) -> dict[str, bool]:
     """Whether the model has a choice at all, by the field's name."""
-    return {name: name not in without_choice(model) for name in HIDEABLE}
+    hidden = without_choice(model)
+    return {name: name not in hidden for name in HIDEABLE if name in _WHY_NOT}
+
+
+_WHY_NOT = {
+    "upscale": "draws large; it offers no enlarging.",
+    "tiling": "cannot join its edges; it offers no seamless pictures.",
+    "negative_prompt": "knows no words to leave out.",
+    "guidance_scale": "has its guidance built in.",
+    "scheduler": "has one scheduler.",
+}
 
 
 def _render_lacks(model: ModelSpec) -> str:
-    why = {
-        "upscale": "draws large; it offers no enlarging.",
-        "tiling": "cannot join its edges; it offers no seamless pictures.",
-        "negative_prompt": "knows no words to leave out.",
-        "guidance_scale": "has its guidance built in.",
-        "scheduler": "has one scheduler.",
-    }
-    lacks = [why[name] for name, is_offered in _offers(model).items() if not is_offered]
+    lacks = [_WHY_NOT[name] for name, is_offered in _offers(model).items() if not is_offered]
     return "".join(f"<p>{escape(model.title)} {text}</p>" for text in lacks)
 
 

@@ -141,6 +141,7 @@ def _wire_start(parts: Parts, events: StartEvents, wiring: Wiring) -> None:
     wiring.ask(parts.actions.modify, events.on_modify, trigger_mode="multiple", **fields)
     wiring.ask(parts.brought.upload, events.on_brought, brought=parts.brought, **fields)
     wiring.ask(controls.start_view.unstart, events.on_unstart, **fields)
+    wiring.ask(controls.second_scale.input, events.on_second, **fields)
     for choice in (controls.start_task, controls.start_area):
         wiring.ask(choice.input, events.on_choice, **fields)
     wiring.on(parts.actions.stage, events.on_stage, trigger_mode="multiple", view=parts.view)

@@ -11,6 +11,7 @@ from studio.request import RANDOM_SEED, GenerationRequest
 from studio.specs import ModelSpec
 
 from ui import sizes, words
+from ui.passes import PASS_FIELDS, from_passes, pass_defaults, to_passes
 from ui.starting import START_FIELDS, from_start, start_defaults, tasks_of, to_start
 
 Values = dict[str, object]
@@ -29,9 +30,11 @@ FIELDS = (
     "num_images",
     "upscale",
     "tiling",
+    *PASS_FIELDS,
     *START_FIELDS,
 )
 """The words and numbers of a request and of its start, each with a control of its own."""
+_OF_PARTS = (*PASS_FIELDS, *START_FIELDS)
 FOLLOWING = (
     "scheduler",
     "num_inference_steps",
@@ -41,7 +44,15 @@ FOLLOWING = (
     "tiling",
 )
 """Settings that change with the model while the visitor has not touched them; size too."""
-HIDEABLE = ("upscale", "tiling", "negative_prompt", "guidance_scale", "scheduler")
+HIDEABLE = (
+    "upscale",
+    "tiling",
+    "negative_prompt",
+    "guidance_scale",
+    "scheduler",
+    "second_scale",
+    "refiner",
+)
 """Fields that hide where a model has no choice; a value that it cannot do must not stay behind."""
 
 
@@ -61,7 +72,7 @@ def defaults_of(model: ModelSpec) -> Values:
         "num_images": 1,
         "upscale": own.upscale,
         "tiling": "none",
-    } | start_defaults()
+    } | (pass_defaults() | start_defaults())
 
 
 def without_choice(model: ModelSpec) -> set[str]:
@@ -72,6 +83,8 @@ def without_choice(model: ModelSpec) -> set[str]:
         "negative_prompt": model.negative_prompt,
         "guidance_scale": model.guidance != "none",
         "scheduler": len(model.schedulers) > 1,
+        "second_scale": model.image_to_image_class is not None,
+        "refiner": model.refiner is not None,
     }
     return {name for name, has in has_choice.items() if not has}
 
@@ -88,7 +101,7 @@ def to_request(values: Mapping[str, object]) -> GenerationRequest:
     Raises:
         InvalidRequest: a value breaks its rule, or is not a number at all.
     """
-    given = {name: _number(values[name]) for name in FIELDS if name not in START_FIELDS}
+    given = {name: _number(values[name]) for name in FIELDS if name not in _OF_PARTS}
     for name in ("prompt", "negative_prompt"):
         given[name] = values[name] or ""
     given["seed"] = _seed(values["seed"])
@@ -100,14 +113,14 @@ def to_request(values: Mapping[str, object]) -> GenerationRequest:
         left, top, right, bottom = start.margins
         given["width"] = _sum(given["width"], left, right)
         given["height"] = _sum(given["height"], top, bottom)
-    return GenerationRequest(**given, start=start)  # type: ignore[arg-type]
+    return GenerationRequest(**given, start=start, **to_passes(values))  # type: ignore[arg-type]
 
 
 def from_request(request: GenerationRequest) -> Values:
     """Form values that draw the same picture again."""
-    values: Values = {name: getattr(request, name) for name in FIELDS if name not in START_FIELDS}
+    values: Values = {name: getattr(request, name) for name in FIELDS if name not in _OF_PARTS}
     values["seed"] = "" if request.seed == RANDOM_SEED else str(request.seed)
-    return values | from_start(request)
+    return values | from_passes(request) | from_start(request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +195,7 @@ def _works(catalogue: Catalogue, model: ModelSpec, name: str, value: object) -> 
         return value in model.upscale_choices
     if name == "tiling":
         return value in model.tiling_choices
-    if name in ("negative_prompt", "guidance_scale") and name in without_choice(model):
+    if name in HIDEABLE and name in without_choice(model):
         return value == defaults_of(model)[name]
     if name == "num_images":
         return isinstance(value, int) and value <= model.max_images

@@ -62,8 +62,12 @@ class StartEvents:
         return self._changed(asked, owner_of(request), values, taken)
 
     def on_choice(self, asked: str, request: gr.Request, **values: object) -> Updates:
-        """Show what the chosen task needs; a mask kept before belongs to the choice before."""
+        """Show what the choice needs; a mask kept before belongs to the choice before."""
         return self._changed(asked, owner_of(request), values, {"start_mask": ""})
+
+    def on_second(self, asked: str, **values: object) -> Updates:
+        """Show how much the second drawing may change, if there is to be one."""
+        return self._show.form(asked, {}, values)
 
     def on_stage(self, event: gr.EventData, view: View, request: gr.Request) -> Updates:
         """Let the next model of a cascade enlarge a picture."""
