@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import AutoencoderKL, VQModel
 
 from pipelines import encoder, hub
 from pipelines.device import is_out_of_memory, pick_device, pick_dtype

@@ -8,12 +8,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import (
+    AutoencoderDC,
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
+    SCMScheduler,
+)
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from PIL import Image
 from tiny_checkpoint import save_tiny_checkpoint
+from tiny_families import parts, taught, transformers
 from tiny_house import RecordingWatcher, tiny_catalogue, tiny_manager, tiny_request, tiny_settings
 
 from pipelines.drawing import draw
-from pipelines.previews import PreviewMap, estimate_clean, fit_preview, preview_jpeg
+from pipelines.latents import factor_of, unpack
+from pipelines.previews import PIXELS, PreviewMap, estimate_clean, fit_preview, preview_jpeg
 from pipelines.schedulers import build_scheduler
 
 
@@ -40,6 +49,65 @@ def test_the_map_is_found_exactly_where_it_is_linear() -> None:
     latents = vae.encode(2 * picture - 1).latent_dist.mode()[0] * 0.5
     expected = torch.nn.functional.avg_pool2d(picture, 4)[0].movedim(0, -1)
     torch.testing.assert_close(fit_preview(vae).to_rgb(latents), expected, atol=1e-3, rtol=0)
+
+
+AUTOENCODERS = {
+    "Stable Diffusion": parts.vae,
+    "Stable Diffusion 3": lambda: parts.vae(latent_channels=16, use_quant_conv=False),
+    "FLUX.2": transformers.flux2_vae,
+    "Sana": transformers.dc_vae,
+    "Qwen-Image": transformers.qwen_vae,
+}
+
+
+@pytest.mark.parametrize("family", AUTOENCODERS)
+def test_a_preview_resembles_what_the_autoencoder_decodes(family: str) -> None:
+    """On pictures that the map was not fitted to. Without a relation it would be about 0."""
+    torch.manual_seed(0)
+    vae = AUTOENCODERS[family]()
+    latents = 8 if isinstance(vae, AutoencoderDC) else 16
+    taught.teach(vae, latents * factor_of(vae))
+    preview_map = PreviewMap(fit_preview(vae).weight)
+    for picture in taught.soft_pictures(3, latents * factor_of(vae), seed=1):
+        with torch.inference_mode():
+            held = taught.encode(vae, picture)
+            decoded = taught.decode(vae, held).clamp(0, 1)
+        shown = preview_map.to_rgb(held.reshape(-1, latents, latents))
+        small = torch.nn.functional.adaptive_avg_pool2d(decoded, latents).movedim(0, -1)
+        assert correlation(shown, small) > 0.6
+
+
+def correlation(one: torch.Tensor, other: torch.Tensor) -> float:
+    """From -1 to 1, over all numbers of two tensors."""
+    return float(torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1])
+
+
+def test_tokens_are_laid_out_by_the_shape_of_the_picture() -> None:
+    """Against how diffusers itself packs the latents of FLUX.1, and those of FLUX.2."""
+    from diffusers import Flux2KleinPipeline, FluxPipeline
+
+    for height, width in ((4, 4), (4, 12), (16, 6), (2, 14)):
+        latents = torch.rand(1, 5, height, width)
+        packed = (
+            FluxPipeline._pack_latents(latents, 1, 5, height, width),
+            Flux2KleinPipeline._pack_latents(Flux2KleinPipeline._patchify_latents(latents)),
+        )
+        for tokens in packed:
+            torch.testing.assert_close(unpack(tokens[0], width / height), latents[0])
+
+
+def test_what_a_map_cannot_read_is_told_apart() -> None:
+    preview_map = PreviewMap(torch.rand(5, 3))
+    assert preview_map.reads(torch.rand(4, 8, 6))
+    assert preview_map.reads(torch.rand(48, 16))
+    assert not preview_map.reads(torch.rand(3, 8, 8))
+    assert not preview_map.reads(torch.rand(48, 4))
+    assert not preview_map.reads(torch.rand(4, 1, 8, 8))
+
+
+def test_pixels_are_their_own_preview() -> None:
+    picture = torch.rand(3, 8, 6)
+    torch.testing.assert_close(PIXELS.to_rgb(2 * picture - 1), picture.movedim(0, -1))
 
 
 @pytest.mark.parametrize("key", ["sd2", "mini"])
@@ -96,6 +164,40 @@ def test_the_estimate_undoes_the_noise_for_every_family(key: str, prediction_typ
     scheduler._step_index = 4 if hasattr(scheduler, "sigmas") else None
     found = estimate_clean(scheduler, right[prediction_type], timestep, noisy)
     assert (found - clean).abs().max() < 0.05
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        FlowMatchEulerDiscreteScheduler(shift=3.0),
+        FlowMatchHeunDiscreteScheduler(shift=3.0),
+        build_scheduler(
+            tiny_catalogue().get_scheduler("unipc"),
+            {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0},
+        ),
+    ],
+    ids=lambda scheduler: type(scheduler).__name__,
+)
+def test_the_estimate_follows_the_flow_back(scheduler: SchedulerMixin) -> None:
+    scheduler.set_timesteps(8)
+    clean, noise = torch.randn(2, 1, 12, 16)
+    for sigma, timestep in zip(scheduler.sigmas[:-1], scheduler.timesteps, strict=True):
+        noisy = (1 - sigma) * clean + sigma * noise
+        found = estimate_clean(scheduler, noise - clean, timestep, noisy)
+        torch.testing.assert_close(found, clean, atol=0.01, rtol=0)  # UniPC rounds timesteps
+
+
+def test_the_estimate_undoes_trigflow() -> None:
+    """Its noise has the spread of the latents times `sigma_data`, and so has what it steps."""
+    scheduler = SCMScheduler(sigma_data=0.5)
+    scheduler.set_timesteps(4, intermediate_timesteps=None)
+    clean, noise = torch.randn(2, 1, 4, 8, 8)
+    for timestep in scheduler.timesteps[:-1]:
+        noisy = 0.5 * (timestep.cos() * clean + timestep.sin() * noise)
+        right = 0.5 * (timestep.cos() * noise - timestep.sin() * clean)
+        torch.testing.assert_close(
+            estimate_clean(scheduler, right, timestep.expand(1), noisy), clean
+        )
 
 
 def test_a_checkpoint_with_two_vae_blocks_is_fitted_too(tmp_path: Path) -> None:
