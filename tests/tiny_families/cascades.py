@@ -48,8 +48,8 @@ from tiny_families.parts import (
     vision_config,
 )
 
-IF_SIDES = {1: 16, 2: 32}
-"""px that the first two stages draw; 64 and 256 in the real ones."""
+IF_SIDES = {1: 64, 2: 128}
+"""px that the first two stages draw; the second draws 256 in truth."""
 VQ_CODES = 16
 LEARNED = {"beta_schedule": "squaredcos_cap_v2", "variance_type": "learned_range"}
 
@@ -180,11 +180,11 @@ def _pixel_unet(sample_size: int, **changes: Any) -> UNet2DConditionModel:
             "sample_size": sample_size,
             "in_channels": 3,
             "out_channels": 6,
-            "block_out_channels": (8, 16),
+            "block_out_channels": (8, 8, 16),
             "layers_per_block": 1,
-            "down_block_types": ("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+            "down_block_types": (*("ResnetDownsampleBlock2D",) * 2, "SimpleCrossAttnDownBlock2D"),
             "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
-            "up_block_types": ("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+            "up_block_types": ("SimpleCrossAttnUpBlock2D", *("ResnetUpsampleBlock2D",) * 2),
             "cross_attention_dim": HIDDEN,
             "attention_head_dim": 8,
             "resnet_time_scale_shift": "scale_shift",
