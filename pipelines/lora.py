@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -57,7 +58,8 @@ def add_loras(pipeline: DiffusionPipeline, files: Sequence[LoraFile], spec: Mode
     """
     names = [f"croquis_{index}" for index in range(len(files))]
     for file, name in zip(files, names, strict=True):
-        with _misfit_reported(file, spec):
+        with _misfit_reported(file, spec), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")
             _load(pipeline, file.path, name)
     pipeline.set_adapters(names, [file.weight for file in files])
 
