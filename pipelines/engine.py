@@ -7,7 +7,7 @@ import importlib.metadata
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,7 +24,9 @@ from pipelines.prompts import notes_on_length
 from pipelines.safety import Flaw, note_on, nothing_left
 from pipelines.sources import AdapterSources
 from pipelines.upscale import FACTOR, Upscaler
+from pipelines.watermarks import keep_mark
 from studio.errors import Cancelled, CroquisError
+from studio.inputs import PREFIX
 
 if TYPE_CHECKING:
     from pipelines.encoder import Embeddings
@@ -120,6 +122,7 @@ class Engine:
         indices = [index for index in range(request.num_images) if index not in kept]
         watcher = _JobWatcher(self._studio, job.id, self._is_closing)
         images = self._studio.images_of(job)
+        marked = self._marked_start(job, images)
         said = self._encoded(request, watcher)
         with (
             self._borrowed(request, watcher) as (model, refiner),
@@ -141,10 +144,22 @@ class Engine:
                     on_tile = watcher.on_tile_of(drawn.index, small_jpeg(image))
                     image = self._upscaler.enlarge(image, request.tiling, on_tile)
                 image = paste_back(image, request, images)
+                if marked is not None:
+                    image = keep_mark(image, marked)
                 revision, extra = loaded.revision, drawn.attachments
                 self._studio.keep(job.id, drawn.index, image, revision, versions(), extra)
         if len(flaws) == request.num_images:
             raise nothing_left(flaws)
+
+    def _marked_start(self, job: Job, images: Mapping[str, Image.Image]) -> Image.Image | None:
+        """The picture that is drawn larger, if its model's watermark must stay in it."""
+        start, models = job.request.start, self._studio.catalogue.models
+        if start is None or start.task != "upscaling" or start.picture.startswith(PREFIX):
+            return None
+        parent = self._studio.picture(start.picture, job.owner).recipe.request.model
+        if parent not in models or not models[parent].watermark:
+            return None
+        return None if models[job.request.model].watermark else images[start.picture]
 
     def _encoded(self, request: GenerationRequest, watcher: _JobWatcher) -> Embeddings | None:
         """What the text encoder says that the model leaves to be freed before it, if it does."""

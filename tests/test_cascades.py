@@ -32,6 +32,7 @@ from pipelines.families import deepfloyd, karlo
 from pipelines.loader import LoadedModel, Loader
 from pipelines.manager import PipelineManager
 from pipelines.safety import Flaw
+from pipelines.watermarks import mark_box
 from studio.catalogue import Catalogue
 from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
 from studio.errors import Cancelled, ModelUnavailable
@@ -234,12 +235,11 @@ def test_every_corner_that_is_watermarked_is_marked_and_no_other(manager: Pipeli
         [one] = draw(bare, scheduler, request, [0], watcher, images, None, said)
     unmarked = np.asarray(one.image)
     changed = (marked != unmarked).any(axis=-1)
-    rows, columns = np.nonzero(changed)
-    side = IF_SIDES[2]
-    mark = int(side / 1024 * 62)
-    assert min(rows) >= side - 2 * mark and min(columns) >= side - 2 * mark
-    assert changed.sum() >= mark**2 / 2
-    assert (marked[rows[0], columns[0]] == (255, 0, 0)).all()
+    left, top, right, bottom = mark_box((IF_SIDES[2], IF_SIDES[2]))
+    assert (marked[top:bottom, left:right] == (255, 0, 0)).all()
+    assert changed[top:bottom, left:right].any()
+    changed[top:bottom, left:right] = False
+    assert not changed.any()
 
 
 def without_mark(loaded: LoadedModel) -> IFPipeline:
@@ -504,8 +504,8 @@ class House:
         assert (job.state, job.error) == (JobState.DONE, None)
         return job
 
-    def size_of(self, picture_id: str) -> tuple[int, int]:
-        return Image.open(self.studio.picture(picture_id, OWNER).path).size
+    def open(self, picture_id: str) -> Image.Image:
+        return Image.open(self.studio.picture(picture_id, OWNER).path).convert("RGB")
 
 
 @pytest.fixture
@@ -521,7 +521,7 @@ def test_four_are_drawn_one_is_picked_and_enlarged_twice(house: House) -> None:
     assert len(set(job.picture_ids)) == 4
     for key, scheduler in (("if-2", "ddpm"), ("sd-x4-upscaler", "ddim")):
         picked = job.picture_ids[-1]
-        side = house.size_of(picked)[0] * (2 if key == "if-2" else 4)
+        side = house.open(picked).width * (2 if key == "if-2" else 4)
         job = house.draw(
             make_request(
                 key,
@@ -531,5 +531,9 @@ def test_four_are_drawn_one_is_picked_and_enlarged_twice(house: House) -> None:
                 start=Start(task="upscaling", picture=picked),
             )
         )
-        assert house.size_of(job.picture_ids[0]) == (side, side)
+        assert house.open(job.picture_ids[0]).size == (side, side)
         assert house.studio.picture(job.picture_ids[0], OWNER).recipe.request.start is not None
+    picture, small = (house.open(one) for one in (job.picture_ids[0], picked))
+    corner = small.crop(mark_box(small.size)).resize((31, 31), Image.Resampling.LANCZOS)
+    assert mark_box(picture.size) == (474, 474, 505, 505)
+    assert picture.crop(mark_box(picture.size)).tobytes() == corner.tobytes()
