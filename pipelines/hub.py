@@ -3,70 +3,121 @@
 from __future__ import annotations
 
 import errno
-import functools
-import io
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from pathlib import Path, PurePath, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-from studio.errors import Cancelled, ModelUnavailable
-from studio.specs import LORA_FILE, TEXT_ENCODER, split_source
+from pipelines.transfer import CONNECT_TIMEOUT_S, Damaged, Meter, RemoteFile, Stop, Transfer
+from studio.errors import ModelUnavailable, StorageFailed
+from studio.model_files import INDEX, WEIGHTS, Unusable, missing_file, preferred, wanted_files
+from studio.model_files import is_of as is_of
+from studio.model_store import (
+    cache_folder,
+    find_file,
+    find_folder,
+    free_bytes,
+    page_of,
+    snapshot,
+    split_file,
+)
+from studio.model_store import size_text as size_text
+from studio.specs import LORA_FILE, split_source
 
 if TYPE_CHECKING:
+    from huggingface_hub.hf_api import ModelInfo
+
     from studio.settings import Settings
     from studio.specs import ModelSpec
 
-CHUNK_BYTES = 2**18
-CONNECT_TIMEOUT_S = 5.0
 POLL_S = 0.2
-TEXT_FILES = ["model_index.json", "*/*.json", "*/*.txt", "*/*.model"]
+SPARE_BYTES = 500_000_000
+"""What a download leaves free on the disk: pictures and the database need room too."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
-AnyPath = TypeVar("AnyPath", bound=PurePath)
+Found = TypeVar("Found")
+OnMessage = Callable[[str], None]
+Choose = Callable[[Sequence[str], str], Sequence[str]]
+"""(names of a repository's files, content of its model_index.json or "") -> those wanted."""
 
 log = logging.getLogger(__name__)
 
 
-class NoSafetensors(OSError):
-    """A repository has its weights only in formats that can run code when they are opened."""
+class Broken(OSError):
+    """The connection was lost after bytes had come."""
 
 
 @dataclass(slots=True)
 class _Talk:
-    """What a fetching thread says, and whether anybody still wants what it fetches."""
+    """What a fetching thread says."""
 
-    text: str
-    is_stopped: bool = False
+    title: str
+    meter: Meter | None = None
+    stop: Stop = field(default_factory=Stop)
+
+    def text(self) -> str:
+        return self.meter.text() if self.meter else f"Looking for {self.title}"
 
 
-def fetch(
-    spec: ModelSpec, settings: Settings, on_message: Callable[[str], None]
-) -> tuple[Path, str]:
+def fetch(spec: ModelSpec, settings: Settings, on_message: OnMessage) -> tuple[Path, str]:
     """Return the folder of the first source that can be had, and "<repository>@<commit>".
 
-    What is on disk already is not fetched again; without a connection it is used as it is.
-    `on_message` is called several times a second; what it raises ends the fetching.
+    What is whole on disk is used as it is, without asking the network. What came of it before a
+    break is not fetched again. `on_message` is called several times a second; what it raises ends
+    the fetching.
 
     Raises:
         ModelUnavailable: names the three causes and what each source answered.
+        StorageFailed: the disk has too little room for it.
     """
-    from huggingface_hub.errors import HTTPError  # of the HTTP library that the Hub's client uses
+    held = find_folder(spec)
+    if held is None:
+        held = _first(
+            spec.sources,
+            spec.title,
+            lambda source, talk: _fetch_model(source, spec, settings, talk),
+            on_message,
+        )
+    source, folder = held
+    return folder, f"{split_source(source)[0]}@{folder.name[:12]}"
 
-    failures = []
-    for source in spec.sources:
-        try:
-            folder = _fetch_aside(source, spec, settings, on_message)
-            return folder, f"{split_source(source)[0]}@{folder.name[:12]}"
-        except (OSError, HTTPError) as exc:
-            log.warning("Could not fetch %s: %s", source, exc)
-            failures.append(f"{source}: {_cause(exc)}")
-    raise ModelUnavailable(
-        f"{spec.title} is not on this machine and could not be downloaded. Either it was removed "
-        f"from the Hub, or it is gated (accept its licence there and set `CROQUIS_HF_TOKEN`), or "
-        f"there is no connection. Tried {'; '.join(failures)}."
-    )
+
+def fetch_file(
+    source: str, name: str, title: str, settings: Settings, on_message: OnMessage
+) -> Path:
+    """Return one safetensors file of a repository, such as a LoRA, downloaded if need be.
+
+    Args:
+        source: "owner/name" or "owner/name@commit".
+        name: its path in the repository.
+        title: what the visitor calls it.
+
+    Raises:
+        ModelUnavailable, StorageFailed: as `fetch`.
+    """
+    held = find_file(source, name)
+    if held is not None:
+        return held
+
+    def fetch_one(source: str, talk: _Talk) -> Path:
+        return _fetch(source, lambda names, _: _only(name, names), settings, talk) / name
+
+    return _first([source], title, fetch_one, on_message)[1]
+
+
+def fetch_all(spec: ModelSpec, settings: Settings, on_message: OnMessage) -> None:
+    """Fetch all that a model is drawn with: its checkpoint, its prior, its LoRA.
+
+    Raises:
+        ModelUnavailable, StorageFailed: as `fetch`.
+    """
+    folder, _ = fetch(spec, settings, on_message)
+    if spec.prior_sources and not (folder / "prior" / INDEX).is_file():
+        fetch(replace(spec, sources=spec.prior_sources), settings, on_message)
+    if spec.hub_lora:
+        fetch_file(*split_file(spec.hub_lora), spec.title, settings, on_message)
 
 
 def weight_files(folder: Path, variant: str | None) -> list[Path]:
@@ -78,144 +129,177 @@ def weight_files(folder: Path, variant: str | None) -> list[Path]:
 def part_weights(part: Path, variant: str | None) -> list[Path]:
     """List the weight files of one component: of the variant, where it has them, or the plain."""
     files = sorted(path for path in part.glob("*.safetensors") if path.name != LORA_FILE)
-    return _preferred(files, variant)
+    return preferred(files, variant)
 
 
-def is_of(path: PurePath, variant: str | None) -> bool:
-    """Whether a weight file is of that variant."""
-    return variant is not None and f".{variant}" in path.name
+def _first(
+    sources: Sequence[str],
+    title: str,
+    fetch_one: Callable[[str, _Talk], Found],
+    on_message: OnMessage,
+) -> tuple[str, Found]:
+    """The first source that answers; a mirror is of no use once bytes have come."""
+    from huggingface_hub.errors import HTTPError  # of the HTTP library that the Hub's client uses
+
+    failures: dict[str, Exception] = {}
+    for source in sources:
+        try:
+            return source, _aside(source, _Talk(title), fetch_one, on_message)
+        except Broken as exc:
+            raise ModelUnavailable(str(exc)) from exc
+        except (OSError, HTTPError) as exc:
+            if isinstance(exc, OSError) and exc.errno in FULL:
+                raise StorageFailed(
+                    f"The disk was full before all of {title} had come. What came is kept: make "
+                    f"room, such as by deleting a model under Models, and try again; it goes on "
+                    f"from there."
+                ) from exc
+            log.warning("Could not fetch %s: %s", source, exc)
+            failures[source] = exc
+    raise ModelUnavailable(_refusal(title, failures))
 
 
-def _preferred(files: list[AnyPath], variant: str | None) -> list[AnyPath]:
-    """Of the files of one component, those of the variant, or the plain ones if it has none."""
-    of_variant = [path for path in files if is_of(path, variant)]
-    return of_variant or [path for path in files if path.name.count(".") == 1]
+def _refusal(title: str, failures: Mapping[str, Exception]) -> str:
+    """Why no source would do."""
+    causes = "; ".join(f"{source}: {_cause(exc, source)}" for source, exc in failures.items())
+    if any(isinstance(exc, Unusable) for exc in failures.values()):
+        return f"{title} cannot be used as it is on the Hub. Tried {causes}."
+    return (
+        f"{title} is not on this machine and could not be downloaded. Either it was removed "
+        f"from the Hub, or it is gated (accept its licence there and set `CROQUIS_HF_TOKEN`), or "
+        f"there is no connection. Tried {causes}."
+    )
 
 
-def size_text(nbytes: float) -> str:
-    """Write a number of bytes in GB, or in MB below a tenth of one."""
-    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:.0f} MB"
-
-
-def _fetch_aside(
-    source: str, spec: ModelSpec, settings: Settings, on_message: Callable[[str], None]
-) -> Path:
+def _aside(
+    source: str, talk: _Talk, fetch_one: Callable[[str, _Talk], Found], on_message: OnMessage
+) -> Found:
     """Fetch one source on a thread of its own: it may hear nothing for many seconds.
 
     A thread that is left alone ends at its next bytes, and the next fetch goes on from there.
     """
-    talk = _Talk(f"Looking for {spec.title}")
     pool = ThreadPoolExecutor(1, "fetch")
-    fetching = pool.submit(_fetch_source, source, spec, settings, talk)
+    fetching = pool.submit(fetch_one, source, talk)
     try:
         while wait([fetching], POLL_S).not_done:
-            on_message(talk.text)
-        on_message(talk.text)
+            on_message(talk.text())
+        on_message(talk.text())
     finally:
-        talk.is_stopped = True
+        talk.stop.is_set = True
         pool.shutdown(wait=False)
     return fetching.result()
 
 
-def _fetch_source(source: str, spec: ModelSpec, settings: Settings, talk: _Talk) -> Path:
-    """Return the folder of one source, downloaded as far as it is not on disk."""
-    from huggingface_hub import HfApi, constants, snapshot_download
-    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
+def _fetch_model(source: str, spec: ModelSpec, settings: Settings, talk: _Talk) -> Path:
+    """Fetch one source of a model, and see that nothing of it is missing."""
+    folder = _fetch(source, lambda names, index: wanted_files(names, index, spec), settings, talk)
+    lacking = missing_file(folder, spec)
+    if lacking is not None:
+        raise Unusable(f"lacks “{lacking}”")
+    return folder
 
+
+def _fetch(source: str, choose: Choose, settings: Settings, talk: _Talk) -> Path:
+    """Bring what is chosen of a source's files; return the folder of its commit."""
+    from huggingface_hub import HfApi, hf_hub_download
+
+    if settings.offline:
+        raise ConnectionError("`CROQUIS_OFFLINE` is set")
     repository, commit = split_source(source)
-    constants.DOWNLOAD_CHUNK_SIZE = CHUNK_BYTES  # from 10 MB: news come with every chunk
-    download = functools.partial(
-        snapshot_download,
-        repository,
-        revision=commit,
-        token=settings.hf_token,
-        etag_timeout=CONNECT_TIMEOUT_S,
-        tqdm_class=_reporting_bar(f"Downloading {spec.title}", talk),
+    token = settings.hf_token
+    answer = HfApi(token=token).model_info(
+        repository, revision=commit, timeout=CONNECT_TIMEOUT_S, files_metadata=True
     )
+    listed = _listed(answer)
+    index = ""
+    if INDEX in listed:
+        # The first file of a gated repository is refused; and it notes which commit is the newest.
+        index = Path(
+            hf_hub_download(
+                repository, INDEX, revision=commit, token=token, etag_timeout=CONNECT_TIMEOUT_S
+            )
+        ).read_text(encoding="utf-8")
+    chosen = [listed[name] for name in choose(list(listed), index)]
+    transfer = Transfer(repository, answer.sha or commit or "", chosen, settings.hf_token)
+    _check_room(transfer, talk.title)
+    _run(transfer, talk)
+    return snapshot(f"{repository}@{transfer.commit}") or cache_folder()
+
+
+def _listed(answer: ModelInfo) -> dict[str, RemoteFile]:
+    """The files of a repository by their names."""
+    return {
+        one.rfilename: RemoteFile(
+            name=one.rfilename,
+            nbytes=one.size or 0,
+            etag=one.lfs.sha256 if one.lfs else one.blob_id or "",
+            is_large=one.lfs is not None,
+        )
+        for one in answer.siblings or []
+    }
+
+
+def _only(name: str, names: Sequence[str]) -> list[str]:
+    """One file; raises Unusable if it is not there, or could run code."""
+    if not name.endswith(WEIGHTS):
+        raise Unusable(f"“{name}” is no {WEIGHTS} file, and Croquis opens nothing else")
+    if name not in names:
+        raise Unusable(f"has no file “{name}”")
+    return [name]
+
+
+def _check_room(transfer: Transfer, title: str) -> None:
+    """Refuse to begin what the disk cannot hold; raises StorageFailed."""
+    missing = transfer.nbytes - transfer.arrived
+    free = free_bytes(cache_folder())
+    if missing and missing + SPARE_BYTES > free:
+        raise StorageFailed(
+            f"{title} needs {size_text(missing)} more on the disk, besides "
+            f"{size_text(SPARE_BYTES)} that stay free, but {size_text(free)} are free. Delete a "
+            f"model under Models, or set `HF_HOME` to a folder on a larger disk. Nothing was "
+            f"downloaded."
+        )
+
+
+def _run(transfer: Transfer, talk: _Talk) -> None:
+    """Run a transfer, and say what a break means."""
+    from huggingface_hub.errors import GatedRepoError, HTTPError
+
+    before = transfer.arrived
+    talk.meter = Meter(talk.title, transfer)
     try:
-        if settings.offline:
-            raise ConnectionError("`CROQUIS_OFFLINE` is set")
-        api = HfApi(token=settings.hf_token)
-        info = api.model_info(repository, revision=commit, timeout=CONNECT_TIMEOUT_S)
-    except (OSError, HTTPError) as refusal:
-        try:
-            kept = _wanted_on_disk(repository, commit, spec)
-            return Path(download(local_files_only=True, allow_patterns=kept))
-        except LocalEntryNotFoundError:
-            raise refusal from None
-    names = [sibling.rfilename for sibling in info.siblings or []]
-    return Path(download(allow_patterns=[*TEXT_FILES, *wanted_weights(names, spec)]))
+        transfer.run(talk.stop)
+    except GatedRepoError:
+        raise
+    except (OSError, HTTPError) as exc:
+        if isinstance(exc, Damaged):
+            raise Broken(f"{talk.title}: {exc}. Try again: that file is fetched anew.") from exc
+        is_full = isinstance(exc, OSError) and exc.errno in FULL
+        if is_full or transfer.arrived == before:
+            raise
+        kept = f"{size_text(transfer.arrived)} of {size_text(transfer.nbytes)}"
+        raise Broken(
+            f"The connection was lost after {kept} of {talk.title}. These are kept: try again, and "
+            f"it goes on from there."
+        ) from exc
 
 
-def _wanted_on_disk(repository: str, commit: str | None, spec: ModelSpec) -> list[str] | None:
-    """What must be on disk of a repository; None if what it has was not kept in mind there."""
-    from huggingface_hub import get_cached_repo_tree
-    from huggingface_hub.errors import CachedRepoTreeNotFoundError
-
-    try:
-        files = get_cached_repo_tree(repository, revision=commit)
-    except CachedRepoTreeNotFoundError:
-        return None
-    return [*TEXT_FILES, *wanted_weights([file.path for file in files], spec)]
-
-
-def wanted_weights(names: Sequence[str], spec: ModelSpec) -> list[str]:
-    """Which files of a repository are the weights that the model is loaded from.
-
-    Of each component the preferred variant, or the plain ones where it has no such: in DeepFloyd
-    IF's repositories the safety checker and the watermark have only these.
-
-    Raises:
-        NoSafetensors: there are none.
-    """
-    parts: dict[str, list[PurePosixPath]] = {}
-    for path in map(PurePosixPath, names):
-        is_unread = path.parent.name == TEXT_ENCODER and not spec.reads_itself
-        if len(path.parts) == 2 and path.suffix == ".safetensors" and not is_unread:
-            parts.setdefault(path.parts[0], []).append(path)
-    wanted = [str(path) for files in parts.values() for path in _preferred(files, spec.variant)]
-    if not wanted:
-        raise NoSafetensors
-    return sorted(wanted)
-
-
-def _reporting_bar(activity: str, talk: _Talk) -> type:
-    """Return a tqdm class that reports the bytes in words instead of drawing a bar."""
-    from tqdm import tqdm
-
-    class ReportingBar(tqdm):  # type: ignore[type-arg]
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs.pop("name", None)  # of the Hub's own bars
-            super().__init__(*args, **{**kwargs, "file": io.StringIO(), "disable": False})
-
-        def update(self, n: float | None = 1) -> bool | None:
-            if talk.is_stopped:
-                raise Cancelled("Stopped.")
-            return super().update(n)
-
-        def display(self, *args: Any, **kwargs: Any) -> bool:
-            if self.unit == "B" and self.total:
-                talk.text = f"{activity}, {size_text(self.n)} of {size_text(self.total)}"
-            return True
-
-    return ReportingBar
-
-
-def _cause(error: Exception) -> str:
+def _cause(error: Exception, source: str) -> str:
     from huggingface_hub.errors import (
         GatedRepoError,
+        HfHubHTTPError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
-    if isinstance(error, NoSafetensors):
-        return "has no safetensors, and Croquis opens nothing else"
+    if isinstance(error, Unusable):
+        return str(error)
     if isinstance(error, GatedRepoError):
-        return "gated"
+        return f"gated, accept its licence at {page_of(source)}"
     if isinstance(error, RepositoryNotFoundError):
         return "removed, or private"
     if isinstance(error, RevisionNotFoundError):
         return "this revision was removed"
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "the disk is full"
+    if isinstance(error, HfHubHTTPError) and error.response is not None:
+        return f"the Hub answered {error.response.status_code}"
     return "no connection"
