@@ -48,7 +48,7 @@ def call_arguments(
     return {
         "num_inference_steps": request.num_inference_steps,
         **guidance_arguments(spec, request),
-        **_place_arguments(spec, request, images),
+        **_arguments_taken(spec, request, images),
         **guide_arguments(request, images),
         "num_images_per_prompt": len(seeds),
         "generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds],
@@ -107,13 +107,19 @@ def count_calls(
     return count_steps(scheduler, scheduler_spec, steps) - (steps - left) * order
 
 
-def _place_arguments(
+def _arguments_taken(
     spec: ModelSpec, request: GenerationRequest, images: Mapping[str, Image.Image]
 ) -> dict[str, Any]:
-    """The size, and the picture to start from, as far as the class takes them."""
+    """The size, the picture to start from and other limits, as far as the class takes them."""
     task = request.start.task if request.start else "text_to_image"
     taken = inspect.signature(pipeline_class_of(spec, task).__call__).parameters
-    given: dict[str, Any] = {"width": request.width, "height": request.height}
+    given: dict[str, Any] = {
+        "width": request.width,
+        "height": request.height,
+        "max_sequence_length": spec.max_tokens,
+    }
+    if request.num_inference_steps != 2:  # Sana Sprint's step in the middle is for two alone
+        given["intermediate_timesteps"] = None
     if request.start is not None:
         given |= start_pictures(request, images) | {"strength": request.start.strength}
     return {name: value for name, value in given.items() if name in taken}

@@ -25,7 +25,7 @@ from studio.ingredients import Start
 from studio.request import GenerationRequest
 from studio.settings import Settings
 from studio.specs import ModelSpec
-from tiny_families import kandinsky, unets, unets_from_pictures
+from tiny_families import kandinsky, transformers, unets, unets_from_pictures
 
 SAVED_BY = {
     "sd14": unets.save_sd1,
@@ -57,7 +57,7 @@ def family_folder(key: str) -> Path:
     """The folder of a row's tiny checkpoint, saved once per test run."""
     folder = Path(tempfile.mkdtemp(prefix="croquis-family-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return SAVED_BY[key](folder / key)
+    return (SAVED_BY | transformers.SAVED_BY)[key](folder / key)
 
 
 def family_settings(*keys: str, **changes: object) -> Settings:

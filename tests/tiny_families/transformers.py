@@ -298,3 +298,18 @@ def _lively(transformer: torch.nn.Module) -> torch.nn.Module:
         if weight.ndim > 1:
             torch.nn.init.normal_(weight, std=(2 / weight[0].numel()) ** 0.5)
     return transformer.eval()
+
+
+SAVED_BY = {
+    "pixart-sigma": save_pixart,
+    "sd35-medium": save_sd3,
+    "sd35-large-turbo": save_sd3,
+    "flux1-schnell": save_flux_schnell,
+    "flux1-dev": save_flux_dev,
+    "flux2-klein": save_flux2_klein,
+    "sana-sprint": save_sana_sprint,
+    "z-image": save_z_image,
+    "z-image-turbo": save_z_image,
+    "qwen-image": save_qwen_image,
+}
+"""What saves the tiny checkpoint of a row of assets/models.toml."""
