@@ -20,6 +20,7 @@ from studio.studio import Studio
 if TYPE_CHECKING:
     import uvicorn
 
+    from pipelines.downloader import Downloader
     from pipelines.engine import Engine
 
 FIRST_PAGE_S = 0.3
@@ -98,6 +99,7 @@ def draw(
     port = server.servers[0].sockets[0].getsockname()[1]
     log.info("Croquis is at http://%s:%d", settings.host, port)
     time.sleep(FIRST_PAGE_S)
+    downloader = start_downloader(studio, settings)
     try:
         engine = start_engine(studio, settings)
     except CroquisError as exc:
@@ -106,7 +108,17 @@ def draw(
     while serving.is_alive():
         serving.join(1.0)
     engine.close()
+    downloader.close()
     return 0
+
+
+def start_downloader(studio: Studio, settings: Settings) -> Downloader:
+    """Fetch what the Models tab asks for; it waits neither for torch nor for the engine."""
+    from pipelines.downloader import Downloader
+
+    downloader = Downloader(studio, settings)
+    downloader.start()
+    return downloader
 
 
 def start_engine(studio: Studio, settings: Settings) -> Engine:

@@ -125,9 +125,22 @@ class Settings:
         _text,
     )
     offline: bool = _setting(False, "1 never downloads a model", _switch)
+    model_admin: bool | None = _setting(
+        None,
+        "1 lets every visitor download and delete models under Models, 0 nobody; empty is 1 where "
+        "`CROQUIS_HOST` is this machine alone. Set 0 behind a proxy that strangers reach",
+        _switch,
+    )
     hf_token: str | None = _setting(
         None, "Hugging Face token for models that ask for one", _text, shown=False
     )
+
+    @property
+    def lets_manage_models(self) -> bool:
+        """Whether visitors may download and delete models."""
+        if self.model_admin is not None:
+            return self.model_admin
+        return self.host in ("127.0.0.1", "localhost", "::1")
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:

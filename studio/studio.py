@@ -17,6 +17,7 @@ from studio.catalogue import Availability, Catalogue
 from studio.controls import CONTROLS_TOML, Controls
 from studio.database import Database
 from studio.dispatcher import Dispatcher
+from studio.downloads import Downloads
 from studio.errors import InvalidRequest, ModelUnavailable, NotFound
 from studio.estimates import Estimates
 from studio.folder import Folder
@@ -61,6 +62,7 @@ class Studio:
         self._dispatcher = Dispatcher(settings, self._store, self._board, self._estimates)
         self._keeper = Keeper(self._library, self._dispatcher, self._estimates)
         self._model_states: dict[str, ModelState] = {}
+        self.downloads = Downloads()
         self._machine: Machine | None = None
 
     def start(self) -> None:
