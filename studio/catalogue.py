@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from studio.added_models import read_added, write_added
 from studio.catalogue_files import read_models, read_schedulers
 from studio.controls import read_controls
 from studio.errors import InvalidRequest, UnknownModel, UnknownScheduler
@@ -53,6 +54,7 @@ class Catalogue:
         """
         known = read_schedulers(schedulers_toml)
         models = read_models(models_toml, known)
+        models |= read_added(settings.data_dir, models)
         if settings.provider:
             models |= hosted_rows(models)
         paths = {*settings.model_paths} - read_controls().keys()
@@ -60,6 +62,20 @@ class Catalogue:
             if key not in models:
                 raise UnknownModel(f"The settings name the model {key!r}. {_choices(models)}")
         return cls(models, {k: s for k, s in known.items() if _installed(s)}, settings)
+
+    def add(self, spec: ModelSpec) -> None:
+        """Know one more model, and remember it."""
+        added = {key: row for key, row in self.models.items() if row.is_added}
+        write_added(self._settings.data_dir, {**added, spec.key: spec})
+        self.models = {**self.models, spec.key: spec}
+
+    def forget(self, key: str) -> None:
+        """Forget a model that was added; raises UnknownModel, InvalidRequest for another."""
+        if not self.get_model(key).is_added:
+            raise InvalidRequest("Only models that were added here can be taken off the list.")
+        left = {name: row for name, row in self.models.items() if name != key}
+        write_added(self._settings.data_dir, {k: row for k, row in left.items() if row.is_added})
+        self.models = left
 
     def get_model(self, key: str) -> ModelSpec:
         """Look a model up; raises UnknownModel with the known keys."""
@@ -145,7 +161,8 @@ def _hub_availability(spec: ModelSpec) -> Availability:
     if here.nbytes >= NOTICED_BYTES:
         label = f"{size_text(here.nbytes)} of about {spec.download_gb:g} GB on disk"
         return Availability(state="partial", label=label)
-    return Availability(state="download", label=f"download {spec.download_gb:g} GB")
+    about = "about " if "download_gb" in spec.uncertain else ""
+    return Availability(state="download", label=f"download {about}{spec.download_gb:g} GB")
 
 
 def _local_availability(folder: Path) -> Availability:

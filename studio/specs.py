@@ -41,6 +41,10 @@ class ModelSpec:
 
     "owner/name@commit" is a Hub repository at that commit, "owner/name" at its newest.
     """
+    folder: str | None = None
+    """Folder of this machine that a host typed in: it is there in the place of all sources."""
+    is_added: bool = False
+    """Whether a host typed it in."""
     family: str
     """Key of a table in assets/families.toml, whose values it has where it states none."""
     status: str = "stable"
@@ -169,6 +173,8 @@ class ModelSpec:
         """The folder to load from: the host's own, or a source inside this repository."""
         if self.key in settings.model_paths:
             return settings.model_paths[self.key]
+        if self.folder is not None:
+            return Path(self.folder)
         folders = (ROOT / source for source in self.sources)
         return next((folder for folder in folders if folder.is_dir()), None)
 

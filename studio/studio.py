@@ -12,6 +12,7 @@ from typing import Literal
 from PIL import Image
 
 from studio.adapter_files import AdapterFiles, KeptAdapter
+from studio.added_models import look_up, make_row
 from studio.attachments import NO_ATTACHMENTS
 from studio.catalogue import Availability, Catalogue
 from studio.controls import CONTROLS_TOML, Controls
@@ -242,6 +243,22 @@ class Studio:
         if seconds is not None:
             said.append(f"about {seconds:.1f} s a picture here")
         return replace(stands, note="; ".join(said))
+
+    def add_model(self, typed: str) -> str:
+        """Know a model by its Hub id or its folder; return its key. Takes seconds.
+
+        Raises:
+            InvalidRequest: what was typed is neither.
+            ModelUnavailable: there is no such model, or Croquis cannot draw with it.
+            StorageFailed: it could not be remembered.
+        """
+        source, card = look_up(typed, self.settings)
+        for key, known in self.catalogue.models.items():
+            if source in (*known.sources, known.folder) and known.backend != "hosted":
+                return key
+        row = make_row(source, card, self.catalogue.models)
+        self.catalogue.add(row)
+        return row.key
 
     def plan(self, model: str) -> Plan | None:
         """How this machine would hold a model; None until the engine has told what it has."""
