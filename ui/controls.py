@@ -15,6 +15,7 @@ from studio.specs import ModelSpec
 
 from ui import sizes, words
 from ui.form import FIELDS, HIDEABLE, without_choice
+from ui.model_line import render_model
 from ui.passes import build_passes, fit_passes
 from ui.starting import fit_start
 
@@ -90,9 +91,7 @@ def build_prompt(placeholder: str) -> gr.Textbox:
 def build_model(catalogue: Catalogue, key: str) -> gr.Dropdown:
     """Build the choice of model."""
     choices = [(spec.title, spec.key) for spec in catalogue.models.values()]
-    return gr.Dropdown(
-        choices, value=key, label="Model", elem_id="model", show_label=False, filterable=False
-    )
+    return gr.Dropdown(choices, value=key, label="Model", elem_id="model", show_label=False)
 
 
 def build_more(catalogue: Catalogue, model: ModelSpec) -> dict[str, Component]:
@@ -212,17 +211,6 @@ _WHY_NOT = {
 def _render_lacks(model: ModelSpec) -> str:
     lacks = [_WHY_NOT[name] for name, is_offered in _offers(model).items() if not is_offered]
     return "".join(f"<p>{escape(model.title)} {text}</p>" for text in lacks)
-
-
-def render_model(model: ModelSpec, availability: Availability) -> str:
-    """One line: what the model is good at, its licence, its size, where it stands."""
-    note = f", {escape(availability.note)}" if availability.note else ""
-    return (
-        f'<p><span class="summary">{escape(model.summary)}. </span>'
-        f'<a href="{escape(model.licence_url)}" target="_blank" rel="noopener">'
-        f"{escape(model.licence)}</a>, {model.memory_gb:g} GB of memory, "
-        f'<strong class="{availability.state}">{escape(availability.label)}</strong>{note}</p>'
-    )
 
 
 def help_of(catalogue: Catalogue, model: ModelSpec) -> dict[str, str]:
