@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from studio.specs import SchedulerSpec
 
 PREVIEW_INTERVAL_S = 0.2
+SHARED_START = ("inpainting", "outpainting", "upscaling")
+"""Tasks whose picture to start from is encoded with noise, once for a whole batch."""
 
 
 class Watcher(Protocol):
@@ -92,7 +94,8 @@ def draw(
         if note:
             watcher.add_note(note)
     waiting = list(indices)
-    size = len(waiting) if picks_batches(loaded.pipeline.device) else 1
+    in_batches = picks_batches(loaded.pipeline.device) and not _draws_alone(loaded, request)
+    size = len(waiting) if in_batches else 1
     in_tiles = False
     while waiting:
         batch = waiting[:size]
@@ -132,6 +135,16 @@ def _note_on_steps(spec: SchedulerSpec, request: GenerationRequest) -> str | Non
 def picks_batches(device: torch.device) -> bool:
     """Whether several pictures at once are faster than one after the other on this device."""
     return device.type != "cpu"
+
+
+def _draws_alone(loaded: LoadedModel, request: GenerationRequest) -> bool:
+    """Whether a picture would be another one in a batch.
+
+    diffusers' pipelines for inpainting and x4 upscaling encode the picture to start from once,
+    with noise of the first generator: the others would go on with other noise than alone.
+    """
+    is_one_call = loaded.spec.backend == "diffusers"
+    return is_one_call and request.start is not None and request.start.task in SHARED_START
 
 
 @dataclass(slots=True)

@@ -176,6 +176,19 @@ def test_the_seed_decides_alone_and_among_others(manager: PipelineManager, key: 
     assert not np.array_equal(first, second)
 
 
+@pytest.mark.parametrize("key", SAVED_BY)
+def test_a_batch_has_the_pictures_that_are_drawn_alone(
+    manager: PipelineManager, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"scheduler": "ddim", "width": 256, "height": 256}
+    request = make_request(key, num_images=2, **(changes if key == "sd-x4-upscaler" else {}))
+    alone = pixels_of(manager, request)
+    monkeypatch.setattr("pipelines.drawing.picks_batches", lambda device: True)
+    together = pixels_of(manager, request)
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one.astype(int), other.astype(int), atol=2)
+
+
 @every_cascade
 def test_the_words_decide_too(manager: PipelineManager, key: str) -> None:
     [fox] = pixels_of(manager, make_request(key))
