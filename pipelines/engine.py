@@ -19,8 +19,8 @@ from pipelines.device import pick_device, tune_threads
 from pipelines.drawing import draw
 from pipelines.editing import paste_back
 from pipelines.encoder import PromptEncoder
+from pipelines.lengths import notes_on_prompts
 from pipelines.previews import small_jpeg
-from pipelines.prompts import notes_on_length
 from pipelines.safety import Flaw, note_on, nothing_left
 from pipelines.sources import AdapterSources
 from pipelines.upscale import FACTOR, Upscaler
@@ -129,7 +129,7 @@ class Engine:
             self._adapters.applied(model, request, images, job.owner, watcher) as adapted,
         ):
             loaded, request, images = adapted.loaded, adapted.request, adapted.images
-            for note in notes_on_length(loaded.pipeline.components.get("tokenizer"), request):
+            for note in notes_on_prompts(loaded, request):
                 self._studio.add_note(job.id, note)
             scheduler_spec = self._studio.catalogue.get_scheduler(request.scheduler)
             flaws = []

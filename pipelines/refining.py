@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pipelines.calls import call_arguments, prompt_arguments
+from pipelines.calls import call_arguments
 from pipelines.families import Batch, Result
+from pipelines.prompts import prompt_arguments
 from pipelines.schedulers import build_scheduler, seed_noise
 from pipelines.shells import build_shell
 
@@ -52,13 +53,16 @@ def draw_refined(batch: Batch, schedulers: Refined) -> list[Result]:
     batch.steps.watch(schedulers.base)
     shell = build_shell(batch.loaded, schedulers.base)
     arguments |= {"output_type": "latent", "denoising_end": BASE_SHARE}
-    latents = shell(**prompt_arguments(spec, request), **arguments).images  # (B, 4, h, w)
+    steps = range(request.num_inference_steps)
+    edge = round(BASE_SHARE * len(steps))
+    said = prompt_arguments(batch.loaded, request, steps[:edge])
+    latents = shell(**said, **arguments).images  # (B, 4, h, w)
     rest = {name: value for name, value in arguments.items() if name not in TAKEN_FROM_BASE}
     del rest["denoising_end"]
     rest |= {"output_type": "np", "denoising_start": BASE_SHARE, "image": latents}
     batch.steps.watch(schedulers.refiner)
     refining = build_shell(batch.refiner, schedulers.refiner)
-    output = refining(**prompt_arguments(batch.refiner.spec, request), **rest)
+    output = refining(**prompt_arguments(batch.refiner, request, steps[edge:]), **rest)
     return [Result(pixels) for pixels in output.images]
 
 

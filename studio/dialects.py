@@ -33,7 +33,9 @@ def _croquis(chunks: Chunks) -> Found | None:
         return None
     known = {spec.name for spec in fields(GenerationRequest)}
     rest = {**{key: value for key, value in request.items() if key not in known}, **recipe}
-    own = {"tiling": "none"} | {key: value for key, value in request.items() if key in known}
+    own = {"tiling": "none", "prompt_syntax": "plain"} | {
+        key: value for key, value in request.items() if key in known
+    }
     return Found("Croquis", own, rest)
 
 
@@ -137,6 +139,7 @@ def _a1111(chunks: Chunks) -> Found | None:
         "Schedule type": "schedule",
         "Hires upscale": "upscale",
         "Tiling axis": "tiling",
+        "Prompt syntax": "prompt_syntax",
     }
     pairs = dict(parts.pairs)
     if pairs.get("App") == "Croquis":
@@ -144,6 +147,7 @@ def _a1111(chunks: Chunks) -> Found | None:
     if pairs:
         whole = "both" if pairs.pop("Tiling", "") == "True" else "none"
         pairs["Tiling axis"] = pairs.get("Tiling axis", whole)
+        pairs.setdefault("Prompt syntax", "plain" if pairs.get("App") == "Croquis" else "a1111")
     found = Found.renamed("AUTOMATIC1111", pairs, names)
     found.values.update(prompt=parts.prompt, negative_prompt=parts.negative_prompt)
     return found

@@ -206,6 +206,7 @@ _CONVERTERS: dict[str, Callable[[Value], Value]] = {
     "num_images": _whole,
     "upscale": _whole,
     "tiling": _text,
+    "prompt_syntax": _text,
 }
 _CHECKED_BY_MODEL = ("scheduler", "width", "height", "num_images", "upscale", "tiling")
 

@@ -129,6 +129,7 @@ def _pairs(recipe: Recipe) -> dict[str, str | int | float | None]:
         "Hires upscale": larger if (larger := request.upscale * recipe.enlarged) > 1 else None,
         "App": "Croquis",
         "Tiling axis": request.tiling if request.tiling in ("x", "y") else None,
+        "Prompt syntax": request.prompt_syntax if request.prompt_syntax != "plain" else None,
         "Model id": request.model,
         "Parent": recipe.parent_id,
         "Revision": None if source == LOCAL else recipe.revision,

@@ -19,6 +19,7 @@ from studio.ingredients import (
     check_source,
     part_from_json,
 )
+from studio.prompt_syntax import SYNTAXES
 
 MAX_PROMPT_CHARACTERS = 10_000
 MAX_SEED = 2**32 - 1
@@ -67,6 +68,10 @@ class GenerationRequest:
     tiling: str = "none"
     """Edges that continue at the opposite one, so that the picture repeats without a seam: "x"
     left and right, "y" top and bottom, "both", or "none"."""
+    prompt_syntax: str = "plain"
+    """How both prompts are read: "a1111" weighs and changes words by brackets and reads long ones
+    in pieces, where the model can; "plain" takes brackets for text and cuts. Requests of before
+    there was a choice are plain."""
     start: Start | None = None
     """The picture to start from; None is noise alone."""
     loras: tuple[Lora, ...] = ()
@@ -99,6 +104,11 @@ class GenerationRequest:
         if self.tiling not in TILINGS:
             raise InvalidRequest(
                 f"`tiling` must be one of {', '.join(TILINGS)}, got {shortened(self.tiling)}."
+            )
+        if self.prompt_syntax not in SYNTAXES:
+            raise InvalidRequest(
+                f"`prompt_syntax` must be one of {', '.join(SYNTAXES)}, got "
+                f"{shortened(self.prompt_syntax)}."
             )
         self._check_parts()
 

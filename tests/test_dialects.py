@@ -68,6 +68,7 @@ def test_automatic1111_old_joined_names_and_many_lines() -> None:
         "height": 512,
         "model": "sd2",
         "tiling": "none",
+        "prompt_syntax": "a1111",
     }
     assert found.unmapped["Lora hashes"] == "a: 1, b: 2"
     assert found.warnings == ()
@@ -487,3 +488,24 @@ def test_a_broken_png_is_an_invalid_request_and_nothing_else() -> None:
             read_recipe(bytes(content), CATALOGUE)
         except InvalidRequest as exc:
             assert str(exc)
+
+
+@pytest.mark.parametrize(
+    ("settings", "syntax"),
+    [
+        ("", "a1111"),
+        (", App: Croquis", "plain"),
+        (", App: Croquis, Prompt syntax: a1111", "a1111"),
+        (", App: Croquis, Prompt syntax: loud", None),
+    ],
+)
+def test_brackets_mean_what_they_meant_where_they_were_written(
+    settings: str, syntax: str | None
+) -> None:
+    found = read(parameters=f"a [red] fox\nSteps: 20, Seed: 5, Size: 64x64{settings}")
+    assert found.fields.get("prompt_syntax") == syntax
+
+
+def test_old_recipes_of_our_own_are_plain() -> None:
+    recipe = {"request": {"prompt": "a [red] fox", "num_inference_steps": 5}}
+    assert read(croquis=json.dumps(recipe)).fields["prompt_syntax"] == "plain"

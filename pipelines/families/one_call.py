@@ -15,10 +15,10 @@ from pipelines.calls import (
     call_arguments,
     count_calls,
     pipeline_class_of,
-    prompt_arguments,
 )
 from pipelines.families import Batch, Result, assembled
 from pipelines.holding import place
+from pipelines.prompts import prompt_arguments
 from pipelines.refining import draw_refined, prepare
 from pipelines.schedulers import build_scheduler, seed_noise
 from pipelines.shells import build_shell
@@ -81,7 +81,7 @@ def _call(batch: Batch, request: GenerationRequest, scheduler: SchedulerMixin) -
     batch.steps.watch(scheduler)
     shell = build_shell(batch.loaded, scheduler, pipeline_class_of(spec, task))
     arguments = call_arguments(spec, request, batch.seeds, batch.images)
-    output = shell(**prompt_arguments(spec, request), **arguments)
+    output = shell(**prompt_arguments(batch.loaded, request), **arguments)
     flags = _flags(output, len(batch.seeds))
     return [Result(pixels, flag) for pixels, flag in zip(output.images, flags, strict=True)]
 
