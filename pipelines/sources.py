@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines import hub
 from studio.adapters import SUFFIX, HubFile, UploadedFile
-from studio.errors import InvalidRequest, ModelUnavailable
+from studio.errors import InvalidRequest
+from studio.model_store import find_file, snapshot
 from studio.specs import LORA_FILE
 
 if TYPE_CHECKING:
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
 USUAL_NAMES = (LORA_FILE, "learned_embeds.safetensors")
 """What diffusers' training scripts call a LoRA and an embedding."""
-
-log = logging.getLogger(__name__)
 
 
 class AdapterSources:
@@ -35,106 +32,63 @@ class AdapterSources:
         return self._uploads.find(file, owner)
 
     def fetched(self, file: HubFile, on_message: Callable[[str], None]) -> Path:
-        """A file of the Hub, downloaded if it is not here; without a connection as it is.
+        """A file of the Hub, downloaded if it is not here.
 
         `on_message` is called several times a second; what it raises ends the fetching.
 
         Raises:
             ModelUnavailable: says what the Hub answered.
-            InvalidRequest: the repository has no safetensors file.
+            StorageFailed: the disk is full.
+            InvalidRequest: the repository has no such file, or no safetensors file.
         """
-        from huggingface_hub.errors import HTTPError
+        source = f"{file.repository}@{file.commit}" if file.commit else file.repository
+        held = _held(source, file.file)
+        if held is not None:
+            return held
+        chosen: list[str] = []
 
-        talk = hub._Talk(f"Looking for {file.repository}")
-        pool = ThreadPoolExecutor(1, "fetch")
-        fetching = pool.submit(_fetch, file, self._settings, talk)
-        try:
-            while wait([fetching], hub.POLL_S).not_done:
-                on_message(talk.text)
-            return fetching.result()
-        except (OSError, HTTPError) as exc:
-            log.warning("Could not fetch %s: %s", file, exc)
-            raise ModelUnavailable(
-                f"{file.repository} could not be downloaded: {hub._cause(exc)}. Check the name; a "
-                f"gated one needs its licence accepted and `CROQUIS_HF_TOKEN`."
-            ) from exc
-        finally:
-            talk.is_stopped = True
-            pool.shutdown(wait=False)
+        def choose(names: Sequence[str], index: str) -> Sequence[str]:
+            chosen[:] = [_chosen(file, names)]
+            return chosen
+
+        def fetch_one(source: str, talk: hub._Talk) -> Path:
+            return hub._fetch(source, choose, self._settings, talk)
+
+        title = Path(file.file).name if file.file else file.repository
+        return hub._first([source], title, fetch_one, on_message)[1] / chosen[0]
 
 
-def pick_file(names: Sequence[tuple[str, int]], repository: str) -> str:
-    """The safetensors file that is meant by a repository: diffusers' name, or the largest.
-
-    Args:
-        names: files of the repository and their bytes.
+def pick_file(names: Sequence[str], repository: str) -> str:
+    """The safetensors file that is meant by a repository: its only one, or diffusers' name.
 
     Raises:
-        InvalidRequest: there is none.
+        InvalidRequest: there is none, or one must be chosen.
     """
-    weights = [(size, name) for name, size in names if name.endswith(SUFFIX)]
-    usual = [name for _, name in weights if name in USUAL_NAMES]
+    weights = [name for name in names if name.endswith(SUFFIX)]
+    usual = [name for name in weights if name in USUAL_NAMES]
     if not weights:
         raise InvalidRequest(
             f"{repository} has no {SUFFIX} file, and Croquis opens nothing else: pickle files can "
             f"run code. Look for another copy of it."
         )
-    return usual[0] if usual else max(weights)[1]
+    if not usual and len(weights) > 1:
+        some = ", ".join(f"{repository}/{name}" for name in weights[:8])
+        raise InvalidRequest(f"{repository} has {len(weights)} files. Choose one, such as {some}.")
+    return (usual or weights)[0]
 
 
-def _fetch(file: HubFile, settings: Settings, talk: hub._Talk) -> Path:
-    """One file; from the disk if the Hub does not answer."""
-    from huggingface_hub import HfApi, constants, hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        HTTPError,
-        LocalEntryNotFoundError,
-    )
-
-    constants.DOWNLOAD_CHUNK_SIZE = hub.CHUNK_BYTES
-
-    def download(name: str, *, local: bool) -> Path:
-        return Path(
-            hf_hub_download(
-                file.repository,
-                name,
-                revision=file.commit,
-                token=settings.hf_token,
-                etag_timeout=hub.CONNECT_TIMEOUT_S,
-                local_files_only=local,
-                tqdm_class=hub._reporting_bar(f"Downloading {Path(name).name}", talk),
-            )
-        )
-
-    try:
-        if settings.offline:
-            raise ConnectionError("`CROQUIS_OFFLINE` is set")
-        info = HfApi(token=settings.hf_token).model_info(
-            file.repository,
-            revision=file.commit,
-            files_metadata=True,
-            timeout=hub.CONNECT_TIMEOUT_S,
-        )
-    except (OSError, HTTPError) as refusal:
-        try:
-            return download(file.file or _kept_name(file), local=True)
-        except (LocalEntryNotFoundError, FileNotFoundError):
-            raise refusal from None
-    names = [(one.rfilename, one.size or 0) for one in info.siblings or []]
+def _chosen(file: HubFile, names: Sequence[str]) -> str:
     name = file.file or pick_file(names, file.repository)
-    try:
-        return download(name, local=False)
-    except EntryNotFoundError as exc:
-        raise InvalidRequest(f"{file.repository} has no file “{name}”.") from exc
+    if name not in names:
+        raise InvalidRequest(f"{file.repository} has no file “{name}”.")
+    return name
 
 
-def _kept_name(file: HubFile) -> str:
-    """What of a repository is on disk; raises FileNotFoundError."""
-    from huggingface_hub import snapshot_download
-
-    folder = Path(snapshot_download(file.repository, revision=file.commit, local_files_only=True))
-    kept = [(str(path.relative_to(folder)), path.stat().st_size) for path in folder.rglob("*.*")]
-    names = [(name, size) for name, size in kept if name.endswith(SUFFIX)]
-    if not names:
-        raise FileNotFoundError(file.repository)
-    return pick_file(names, file.repository)
+def _held(source: str, name: str | None) -> Path | None:
+    """The file, if it is on disk."""
+    if name is not None:
+        return find_file(source, name)
+    folder = snapshot(source)
+    kept = folder.rglob(f"*{SUFFIX}") if folder is not None else ()
+    paths = {str(path.relative_to(folder)): path for path in kept}  # type: ignore[arg-type]
+    return paths[pick_file(list(paths), source)] if paths else None
