@@ -95,14 +95,14 @@ def count_calls(
     task = request.start.task if request.start else "text_to_image"
     if pipeline_class_of(spec, task).__name__ in SHORTENING:
         return count_steps(scheduler, scheduler_spec, steps, strength=strength)
+    if spec.scheduler_family != "ddpm":  # these pipelines round up what is left
+        return (steps - int(steps - steps * strength)) * scheduler_spec.calls_per_step
     left = min(int(steps * strength), steps)
     if not left:
         raise InvalidRequest(
             f"A strength of {strength:g} leaves none of {steps} steps to draw. Choose at least "
             f"{math.ceil(1 / strength)} steps, or more strength."
         )
-    if spec.scheduler_family != "ddpm":
-        return left * scheduler_spec.calls_per_step
     order = getattr(scheduler, "order", 1)
     return count_steps(scheduler, scheduler_spec, steps) - (steps - left) * order
 

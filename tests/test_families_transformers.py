@@ -166,6 +166,20 @@ def test_a_seed_draws_one_picture_alone_and_in_a_request(
 
 
 @every_family
+def test_two_at_once_are_the_two_that_are_drawn_alone(
+    manager: PipelineManager, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a GPU draws them, but for the last bits."""
+    request = family_request(key, num_images=2, prompt="a red fox", negative_prompt="")
+    alone = draw_family(manager, request)
+    monkeypatch.setattr("pipelines.drawing.picks_batches", lambda device: True)
+    watcher = RecordingWatcher()
+    together = draw_family(manager, request, watcher)
+    assert set(watcher.batches) == {2}
+    np.testing.assert_allclose(together, alone, atol=2)
+
+
+@every_family
 def test_a_negative_prompt_is_heeded_with_guidance_or_refused(
     manager: PipelineManager, key: str
 ) -> None:
@@ -269,11 +283,14 @@ def tasks_from_pictures() -> list[tuple[str, str]]:
 def test_tasks_from_pictures_heed_the_picture(
     manager: PipelineManager, key: str, task: str
 ) -> None:
-    request = family_request(key, start=start_for(task, strength=0.5), num_inference_steps=4)
-    watcher = RecordingWatcher()
-    [drawn] = draw_family(manager, request, watcher)
+    for strength in (0.3, 0.55, 1.0):
+        request = family_request(key, start=start_for(task, strength), num_inference_steps=4)
+        watcher = RecordingWatcher()
+        [drawn] = draw_family(manager, request, watcher)
+        assert watcher.steps[-1][0] == watcher.steps[0][1] == len(watcher.steps) - 1, strength
+    request = replace(request, start=start_for(task, strength=0.5))
+    [drawn] = draw_family(manager, request)
     [of_another] = draw_family(manager, request, images=pictures(turned=True))
-    assert watcher.steps[-1][0] == watcher.steps[0][1] == len(watcher.steps) - 1
     assert drawn.shape == (64, 64, 3)
     assert (drawn != of_another).any()
 
