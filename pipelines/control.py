@@ -40,6 +40,11 @@ def control_picture(
     return (depth.estimate(fitted) if made is None else made(fitted)).convert("RGB")
 
 
+def made_here(kind: str, picture: Image.Image) -> Image.Image:
+    """What of a picture is followed as "canny" or "line", of its own size."""
+    return control_picture(kind, picture, picture.size, is_ready=False)
+
+
 def guide_arguments(
     request: GenerationRequest, images: Mapping[str, Image.Image]
 ) -> dict[str, Any]:

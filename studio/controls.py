@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from PIL import Image
 
 from studio.errors import InvalidRequest
 from studio.ingredients import CONTROLS
@@ -21,6 +23,8 @@ else:
 CONTROLS_TOML = ROOT / "assets" / "controls.toml"
 REFERENCE = "reference"
 DEPTH_ESTIMATOR = "depth-estimator"
+ControlMaker = Callable[[str, Image.Image], Image.Image]
+"""(kind of MADE_HERE, any picture) -> what of it is followed, of the same size."""
 MADE_HERE = ("canny", "line")
 """Kinds of control pictures that are made of any picture without a network."""
 
