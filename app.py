@@ -123,12 +123,14 @@ def start_downloader(studio: Studio, settings: Settings) -> Downloader:
 
 def start_engine(studio: Studio, settings: Settings) -> Engine:
     """Import torch, which takes seconds, load the default model and take jobs."""
+    from pipelines.control import made_here
     from pipelines.device import pick_budget, pick_device
     from pipelines.engine import Engine
     from pipelines.holding import machine_of
     from pipelines.loader import Loader
     from pipelines.manager import PipelineManager
 
+    studio.set_control_maker(made_here)
     studio.set_machine(machine_of(pick_device(settings)))
     manager = PipelineManager(
         studio.catalogue,

@@ -15,7 +15,7 @@ from studio.adapter_files import AdapterFiles, KeptAdapter
 from studio.added_models import look_up, make_row
 from studio.attachments import NO_ATTACHMENTS
 from studio.catalogue import Availability, Catalogue
-from studio.controls import CONTROLS_TOML, Controls
+from studio.controls import CONTROLS_TOML, ControlMaker, Controls
 from studio.database import Database
 from studio.dispatcher import Dispatcher
 from studio.downloads import Downloads
@@ -58,6 +58,7 @@ class Studio:
         self._inputs = Inputs(self._folder.inputs)
         self.adapter_files = AdapterFiles(self._folder.adapters)
         self.controls = Controls.load(CONTROLS_TOML, settings)
+        self.control_maker: ControlMaker | None = None
         self._board = ProgressBoard()
         self._estimates = Estimates(self._database, catalogue.schedulers)
         self._dispatcher = Dispatcher(settings, self._store, self._board, self._estimates)
@@ -287,6 +288,10 @@ class Studio:
     def kept_indices(self, job_id: str) -> set[int]:
         """Pictures that need not be drawn again."""
         return self._library.kept_indices(job_id)
+
+    def set_control_maker(self, maker: ControlMaker) -> None:
+        """Learn how control pictures are made, to show one before it is followed."""
+        self.control_maker = maker
 
     def set_machine(self, machine: Machine) -> None:
         """Note what there is to hold models in."""

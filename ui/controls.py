@@ -14,6 +14,7 @@ from studio.request import TILINGS
 from studio.specs import ModelSpec
 
 from ui import sizes, words
+from ui.adapters import fillable
 from ui.form import FIELDS, HIDEABLE, without_choice
 from ui.model_line import render_model
 from ui.passes import build_passes, fit_passes
@@ -42,6 +43,8 @@ class Controls:
     second_scale: gr.Radio
     second_strength: gr.Slider
     refiner: gr.Checkbox
+    adapters: dict[str, Component]
+    """What is added to the model, see ui/adapters.py."""
     start_box: gr.Column
     start_view: gr.HTML
     start_picture: gr.Textbox
@@ -65,13 +68,14 @@ class Controls:
 
     def by_field(self) -> dict[str, Component]:
         """The controls that make a request, by the name of their field."""
-        return {name: getattr(self, name) for name in FIELDS}
+        named = {spec.name: getattr(self, spec.name) for spec in fields(self)} | self.adapters
+        return {name: named[name] for name in FIELDS}
 
     def by_name(self) -> dict[str, Component]:
         """Every part that an answer may change, by its name here."""
         named = {spec.name: getattr(self, spec.name) for spec in fields(self)}
         del named["start_paint"]  # its pictures are files, which only the server may name
-        return named
+        return named | fillable(named.pop("adapters"))
 
 
 def build_prompt(placeholder: str) -> gr.Textbox:

@@ -9,6 +9,8 @@ import gradio as gr
 from gradio.components import Component
 from studio.studio import Studio
 
+from ui.adapter_events import AdapterEvents
+from ui.adapters import ROWS
 from ui.browser import ask_js, wire_browser, wire_restore
 from ui.events import CreateEvents
 from ui.examples import Example
@@ -35,6 +37,7 @@ def build_create(studio: Studio, examples: tuple[Example, ...], blocks: gr.Block
     _wire_looking(parts, events, wiring)
     _wire_form(parts, events, wiring)
     _wire_start(parts, StartEvents(studio, parts, show), wiring)
+    _wire_adapters(parts, AdapterEvents(studio, parts, show), wiring)
     restored = wire_restore(parts, fresh, blocks)
     # Asked at time 0, before any change: it mends only what the visitor has not touched since.
     wiring.on(restored.then, events.on_load, asked=parts.asked, saved=parts.saved)
@@ -133,6 +136,27 @@ def _wire_form(parts: Parts, events: CreateEvents, wiring: Wiring) -> None:
     wiring.ask(parts.actions.use, events.on_use, trigger_mode="multiple", **fields)
     wiring.ask(parts.dropped.upload, events.on_dropped, dropped=parts.dropped, **fields)
     wiring.ask(parts.last_seed.click, events.on_last_seed)
+
+
+def _wire_adapters(parts: Parts, events: AdapterEvents, wiring: Wiring) -> None:
+    own: dict[str, Any] = parts.controls.adapters
+    fields: dict[str, Any] = parts.controls.by_field()
+    view = parts.view
+    for row in ROWS:
+        wiring.ask(own[row].blur, events.on_changed, **fields)
+        away = own[f"{row}_view"].unlora
+        wiring.ask(away, events.on_remove, trigger_mode="multiple", **fields)
+    file = own["adapter_file"]
+    wiring.ask(file.upload, events.on_file, adapter_file=file, **fields)
+    for name in ("control_kind", "control_ready"):
+        wiring.ask(own[name].input, events.on_changed, **fields)
+    wiring.ask(own["control_shown"].click, events.on_control_shown, view=view, **fields)
+    wiring.ask(own["reference_shown"].click, events.on_reference_shown, view=view, **fields)
+    control, reference = own["control_file"], own["reference_file"]
+    wiring.ask(control.upload, events.on_control_file, file=control, **fields)
+    wiring.ask(reference.upload, events.on_reference_file, file=reference, **fields)
+    wiring.ask(own["control_view"].uncontrol, events.on_uncontrol, **fields)
+    wiring.ask(own["reference_view"].unrefer, events.on_unrefer, **fields)
 
 
 def _wire_start(parts: Parts, events: StartEvents, wiring: Wiring) -> None:

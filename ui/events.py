@@ -18,6 +18,7 @@ from studio.request import RANDOM_SEED, GenerationRequest
 from studio.studio import Studio
 
 from ui import words
+from ui.adapters import without_adapters
 from ui.examples import Example
 from ui.form import (
     FOLLOWING,
@@ -263,7 +264,10 @@ class CreateEvents:
     def _request(self, values: Values) -> GenerationRequest:
         """What the form stands for; what the model hides is as the model sets it."""
         model = self._studio.catalogue.models.get(str(values["model"]))
-        return to_request(shown_of(model, values) if model else values)
+        if model is None:
+            return to_request(values)
+        offered = self._studio.controls.offered(model)
+        return to_request(shown_of(model, values) | without_adapters(model, offered))
 
     def _submit(self, request: gr.Request, wanted: GenerationRequest, view: View) -> Updates:
         owner = keeping_owner_of(request)

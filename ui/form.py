@@ -11,6 +11,7 @@ from studio.request import RANDOM_SEED, GenerationRequest
 from studio.specs import ModelSpec
 
 from ui import sizes, words
+from ui.adapters import ADAPTER_FIELDS, adapter_defaults, from_adapters, to_adapters
 from ui.passes import PASS_FIELDS, from_passes, pass_defaults, to_passes
 from ui.starting import START_FIELDS, from_start, start_defaults, tasks_of, to_start
 
@@ -32,9 +33,10 @@ FIELDS = (
     "tiling",
     *PASS_FIELDS,
     *START_FIELDS,
+    *ADAPTER_FIELDS,
 )
 """The words and numbers of a request and of its start, each with a control of its own."""
-_OF_PARTS = (*PASS_FIELDS, *START_FIELDS)
+_OF_PARTS = (*PASS_FIELDS, *START_FIELDS, *ADAPTER_FIELDS)
 FOLLOWING = (
     "scheduler",
     "num_inference_steps",
@@ -72,7 +74,7 @@ def defaults_of(model: ModelSpec) -> Values:
         "num_images": 1,
         "upscale": own.upscale,
         "tiling": "none",
-    } | (pass_defaults() | start_defaults())
+    } | (pass_defaults() | start_defaults() | adapter_defaults())
 
 
 def without_choice(model: ModelSpec) -> set[str]:
@@ -113,14 +115,15 @@ def to_request(values: Mapping[str, object]) -> GenerationRequest:
         left, top, right, bottom = start.margins
         given["width"] = _sum(given["width"], left, right)
         given["height"] = _sum(given["height"], top, bottom)
-    return GenerationRequest(**given, start=start, **to_passes(values))  # type: ignore[arg-type]
+    parts = to_passes(values) | to_adapters(values)
+    return GenerationRequest(**given, start=start, **parts)  # type: ignore[arg-type]
 
 
 def from_request(request: GenerationRequest) -> Values:
     """Form values that draw the same picture again."""
     values: Values = {name: getattr(request, name) for name in FIELDS if name not in _OF_PARTS}
     values["seed"] = "" if request.seed == RANDOM_SEED else str(request.seed)
-    return values | from_passes(request) | from_start(request)
+    return values | from_passes(request) | from_start(request) | from_adapters(request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +272,7 @@ def restore(catalogue: Catalogue, saved: object, model_key: str) -> Values:
     for name, default in values.items():
         value = kept.get(name)
         wanted = (int, float) if isinstance(default, (int, float)) else str
-        if isinstance(value, wanted) and not isinstance(value, bool):
+        if isinstance(value, wanted) and isinstance(value, bool) == isinstance(default, bool):
             values[name] = value
     for name in ("scheduler", "upscale", "tiling"):
         if model is not None and not _works(catalogue, model, name, values[name]):

@@ -9,6 +9,7 @@ from studio.catalogue import Catalogue
 from studio.specs import ModelSpec
 from studio.studio import Studio
 
+from ui.adapters import build_adapters
 from ui.clickable import clickable
 from ui.controls import (
     Controls,
@@ -97,6 +98,7 @@ def _build_more(catalogue: Catalogue, model: ModelSpec) -> tuple[Made, Made]:
                     random_seed = gr.Button("Random", size="sm", elem_id="random-seed")
                     last_seed = gr.Button("Use last", size="sm", elem_id="last-seed")
             controls["num_images"] = build_num_images(catalogue, model)
+        controls["adapters"] = build_adapters()
         dropped = gr.File(
             label="Settings from a picture", type="filepath", height=96, elem_id="dropped"
         )

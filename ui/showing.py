@@ -13,6 +13,7 @@ from studio.jobs import Job, JobState
 from studio.studio import Studio
 
 from ui import controls, words
+from ui.adapters import fit_adapters, makes_preview, preview_of
 from ui.examples import Example, render_examples
 from ui.form import Values
 from ui.parts import Parts, Undo, View, render_notice
@@ -106,12 +107,24 @@ class Show:
         stop = stop_button(enabled=False)
         return {parts.drawn: "", parts.live: "", parts.progress: "", parts.stop: stop}
 
-    def form(self, asked: str, values: Values, whole: Mapping[str, object]) -> Updates:
-        """These values for the form, and every control fitted to the `whole` form with them."""
+    def form(
+        self, asked: str, values: Values, whole: Mapping[str, object], owner: str | None = None
+    ) -> Updates:
+        """These values for the form, and every control fitted to the `whole` form with them.
+
+        Args:
+            owner: whose pictures may be shown as they are followed; None shows them as they are.
+        """
         catalogue, key = self._studio.catalogue, str(whole["model"])
         fit = controls.fit(
             catalogue, catalogue.get_model(key), self._studio.availability(key), whole
         )
+        model, maker = catalogue.get_model(key), self._studio.control_maker
+        offered, preview = self._studio.controls.offered(model), ""
+        if owner is not None and maker is not None and makes_preview(whole):
+            picture = self._studio.image(str(whole["control_picture"]), owner)
+            preview = preview_of(maker, str(whole["control_kind"]), picture)
+        fit |= fit_adapters(model, offered, whole, preview)
         return self.answer(asked, values, fit | {"form_model": {"value": key}})
 
     def paint(self, owner: str, whole: Mapping[str, object]) -> Updates:
