@@ -14,6 +14,7 @@ from studio.controls import read_controls
 from studio.errors import InvalidRequest, UnknownModel, UnknownScheduler
 from studio.hosting import hosted_rows
 from studio.model_store import size_text, stored
+from studio.prompt_syntax import is_read_by
 from studio.request import GenerationRequest, check_kept_size
 from studio.settings import ROOT, Settings
 from studio.specs import ModelSpec, SchedulerSpec
@@ -100,7 +101,8 @@ class Catalogue:
         """A request with the model's own defaults."""
         defaults = self.get_model(model_key).defaults
         values = {spec.name: getattr(defaults, spec.name) for spec in fields(defaults)}
-        return GenerationRequest(prompt=prompt, model=model_key, **values)
+        syntax = "a1111" if is_read_by(self.get_model(model_key)) else "plain"
+        return GenerationRequest(prompt=prompt, prompt_syntax=syntax, model=model_key, **values)
 
     def check(self, request: GenerationRequest) -> None:
         """Hold a request against its model's limits.

@@ -21,6 +21,7 @@ from ui.passes import build_passes, fit_passes
 from ui.starting import fit_start
 
 UPSCALE_CHOICES = [("Off", 1), ("4 times", 4)]
+SYNTAX_CHOICES = [(label.capitalize(), syntax) for syntax, label in words.SYNTAXES.items()]
 TILING_CHOICES = [(words.TILINGS[tiling].capitalize(), tiling) for tiling in TILINGS]
 
 
@@ -40,6 +41,7 @@ class Controls:
     num_images: gr.Number
     upscale: gr.Radio
     tiling: gr.Radio
+    prompt_syntax: gr.Radio
     second_scale: gr.Radio
     second_strength: gr.Slider
     refiner: gr.Checkbox
@@ -128,6 +130,7 @@ def _build_paper(catalogue: Catalogue, model: ModelSpec) -> dict[str, Component]
 
     own = model.defaults
     left_out = gr.Textbox("", lines=2, max_lines=4, elem_id="negative", **said("negative_prompt"))
+    syntax = gr.Radio(SYNTAX_CHOICES, value="a1111", elem_id="syntax", **said("prompt_syntax"))
     size = gr.Radio(
         _size_choices(model),
         value=sizes.key_of(model, own.width, own.height),
@@ -141,7 +144,8 @@ def _build_paper(catalogue: Catalogue, model: ModelSpec) -> dict[str, Component]
     tiling = gr.Radio(TILING_CHOICES, value="none", elem_id="tiling", **said("tiling"))
     note = gr.HTML(elem_id="lacks-note", apply_default_css=False)
     made = {"negative_prompt": left_out, "size": size, "width": width, "height": height}
-    return made | {"upscale": upscale, "tiling": tiling, "lacks_note": note}
+    others = {"upscale": upscale, "tiling": tiling, "prompt_syntax": syntax}
+    return made | others | {"lacks_note": note}
 
 
 def _build_method(catalogue: Catalogue, model: ModelSpec) -> dict[str, Component]:
@@ -205,6 +209,7 @@ def _offers(model: ModelSpec) -> dict[str, bool]:
 
 _WHY_NOT = {
     "upscale": "draws large; it offers no enlarging.",
+    "prompt_syntax": "reads brackets as text.",
     "tiling": "cannot join its edges; it offers no seamless pictures.",
     "negative_prompt": "knows no words to leave out.",
     "guidance_scale": "has its guidance built in.",
@@ -228,6 +233,8 @@ def help_of(catalogue: Catalogue, model: ModelSpec) -> dict[str, str]:
     return {
         "negative_prompt": "What to keep out of the picture, up to 10,000 characters; "
         f"this model: nothing. Without effect while Guidance is 1{as_here}.",
+        "prompt_syntax": "(red:1.3) counts more, [red] less, [red:blue:0.5] changes halfway, and "
+        "what is too long is read in pieces; or brackets are text; this model: weigh words.",
         "size": f"The paper's shape, drawn in px; this model: {words.size(own.width, own.height)}.",
         "width": f"{side}; this model: {own.width}.",
         "height": f"{side}; this model: {own.height}.",

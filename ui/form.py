@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from studio.catalogue import Catalogue
 from studio.errors import InvalidRequest
+from studio.prompt_syntax import SYNTAXES, is_read_by
 from studio.request import RANDOM_SEED, GenerationRequest
 from studio.specs import ModelSpec
 
@@ -31,6 +32,7 @@ FIELDS = (
     "num_images",
     "upscale",
     "tiling",
+    "prompt_syntax",
     *PASS_FIELDS,
     *START_FIELDS,
     *ADAPTER_FIELDS,
@@ -52,6 +54,7 @@ HIDEABLE = (
     "negative_prompt",
     "guidance_scale",
     "scheduler",
+    "prompt_syntax",
     "second_scale",
     "refiner",
 )
@@ -74,6 +77,7 @@ def defaults_of(model: ModelSpec) -> Values:
         "num_images": 1,
         "upscale": own.upscale,
         "tiling": "none",
+        "prompt_syntax": "a1111",
     } | (pass_defaults() | start_defaults() | adapter_defaults())
 
 
@@ -85,6 +89,7 @@ def without_choice(model: ModelSpec) -> set[str]:
         "negative_prompt": model.negative_prompt,
         "guidance_scale": model.guidance != "none",
         "scheduler": len(model.schedulers) > 1,
+        "prompt_syntax": is_read_by(model),
         "second_scale": model.image_to_image_class is not None,
         "refiner": model.refiner is not None,
     }
@@ -93,7 +98,7 @@ def without_choice(model: ModelSpec) -> set[str]:
 
 def shown_of(model: ModelSpec, values: Mapping[str, object]) -> Values:
     """The form's values, those behind hidden controls as the model sets them."""
-    own = defaults_of(model)
+    own = defaults_of(model) | {"prompt_syntax": "plain"}
     return dict(values) | {name: own[name] for name in without_choice(model)}
 
 
@@ -198,6 +203,8 @@ def _works(catalogue: Catalogue, model: ModelSpec, name: str, value: object) -> 
         return value in model.upscale_choices
     if name == "tiling":
         return value in model.tiling_choices
+    if name == "prompt_syntax":
+        return value in SYNTAXES
     if name in HIDEABLE and name in without_choice(model):
         return value == defaults_of(model)[name]
     if name == "num_images":
@@ -274,7 +281,7 @@ def restore(catalogue: Catalogue, saved: object, model_key: str) -> Values:
         wanted = (int, float) if isinstance(default, (int, float)) else str
         if isinstance(value, wanted) and isinstance(value, bool) == isinstance(default, bool):
             values[name] = value
-    for name in ("scheduler", "upscale", "tiling"):
+    for name in ("scheduler", "upscale", "tiling", "prompt_syntax"):
         if model is not None and not _works(catalogue, model, name, values[name]):
             values[name] = defaults_of(model)[name]
     return values

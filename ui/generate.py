@@ -39,6 +39,7 @@ def build_generate(studio: Studio, blocks: gr.Blocks) -> None:
         num_images: int = 1,
         upscale: int | None = None,
         tiling: str = "none",
+        prompt_syntax: str | None = None,
     ) -> tuple[list[dict[str, object]], int]:
         """Draw pictures from a prompt and wait for them.
 
@@ -55,6 +56,8 @@ def build_generate(studio: Studio, blocks: gr.Blocks) -> None:
             num_images: Pictures to draw.
             upscale: Enlargement after drawing, where the model offers it; None is the model's own.
             tiling: Edges that continue at the opposite one: none, x (sideways), y or both.
+            prompt_syntax: a1111 to weigh words by brackets and read long prompts in pieces, plain
+                to take brackets for text; None is a1111 where the model can.
 
         Returns:
             The PNG files, and the seed of the first one.
@@ -72,6 +75,7 @@ def build_generate(studio: Studio, blocks: gr.Blocks) -> None:
             "num_images": num_images,
             "upscale": upscale,
             "tiling": tiling,
+            "prompt_syntax": prompt_syntax,
         }
         job = await _draw(studio, wished, owner_of(request))
         return await to_thread.run_sync(_copy, studio, job, blocks), job.request.seed

@@ -20,6 +20,7 @@ LABELS = {
     "num_images": "Pictures",
     "upscale": "Enlarge",
     "tiling": "Seamless",
+    "prompt_syntax": "Brackets",
     "second_scale": "Draw twice",
     "second_strength": "Change by the second drawing",
     "refiner": "Refine",
@@ -37,6 +38,9 @@ LABELS = {
 
 TILINGS = {"none": "off", "x": "sideways", "y": "up and down", "both": "both"}
 """What the page calls each tiling."""
+
+SYNTAXES = {"a1111": "weigh words", "plain": "are text"}
+"""What the page calls each way to read prompts."""
 
 
 def plain(message: str) -> str:
