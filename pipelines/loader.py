@@ -39,7 +39,12 @@ if TYPE_CHECKING:
 
 PICKLE_SUFFIXES = {".bin", ".ckpt", ".pt", ".pth"}
 
-PIXEL_PIPELINES = ("IFPipeline", "IFSuperResolutionPipeline", "UnCLIPPipeline")
+PIXEL_PIPELINES = (
+    "IFPipeline",
+    "IFSuperResolutionPipeline",
+    "UnCLIPImageVariationPipeline",
+    "UnCLIPPipeline",
+)
 """Those whose denoisers see pixels instead of latents."""
 
 ONE_LOAD = threading.Lock()
@@ -187,7 +192,8 @@ class Loader:
         spec = checkpoint.spec
         family = family_of(spec.backend)
         with ONE_LOAD, _damage_reported(spec, checkpoint.folder):
-            pipeline = family.load_pipeline(checkpoint, self.device, self.dtype)
+            dtype = pick_dtype(self.device, self._settings, spec.gpu_dtype)
+            pipeline = family.load_pipeline(checkpoint, self.device, dtype)
             if spec.lora_file is not None:
                 _fuse_lora(pipeline, spec.lora_file)
         return LoadedModel(

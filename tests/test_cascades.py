@@ -20,7 +20,13 @@ from diffusers import IFPipeline
 from diffusers.pipelines.deepfloyd_if import timesteps as presets
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny_families.cascades import IF_SIDES, save_tiny_if, save_tiny_karlo, save_tiny_vq_diffusion
+from tiny_families.cascades import (
+    IF_SIDES,
+    save_tiny_if,
+    save_tiny_karlo,
+    save_tiny_karlo_variations,
+    save_tiny_vq_diffusion,
+)
 from tiny_families.unets_from_pictures import save_x4_upscaler
 from tiny_house import RecordingWatcher
 from transformers import T5EncoderModel
@@ -48,13 +54,28 @@ SAVED_BY: Mapping[str, Callable[[Path], Path]] = {
     "if-2": functools.partial(save_tiny_if, stage=2),
     "sd-x4-upscaler": save_x4_upscaler,
     "karlo": save_tiny_karlo,
+    "karlo-variations": save_tiny_karlo_variations,
     "vq-diffusion": save_tiny_vq_diffusion,
 }
-SIDES = {"if-1": IF_SIDES[1], "if-2": IF_SIDES[2], "karlo": 32, "vq-diffusion": 16}
+SIDES = {
+    "if-1": IF_SIDES[1],
+    "if-2": IF_SIDES[2],
+    "karlo": 32,
+    "karlo-variations": 32,
+    "vq-diffusion": 16,
+}
 """px that are drawn; Karlo and VQ-Diffusion draw theirs whatever a request says."""
 STEPS = 3
-TOTALS = {"if-1": 3, "if-2": 3, "karlo": 2 * 3 + karlo.ENLARGING_STEPS, "vq-diffusion": 3}
+TOTALS = {
+    "if-1": STEPS,
+    "if-2": STEPS,
+    "karlo": 2 * STEPS + karlo.ENLARGING_STEPS,
+    "karlo-variations": STEPS + karlo.ENLARGING_STEPS,
+    "vq-diffusion": STEPS,
+}
 """How many steps a picture takes when three are asked for."""
+TASKS = {"if-2": "upscaling", "sd-x4-upscaler": "upscaling", "karlo-variations": "image_to_image"}
+"""Of the models that start from a picture."""
 PICTURE = "input-" + "1" * 64
 OWNER = "visitor"
 
@@ -94,7 +115,7 @@ def make_manager(
 
 def make_request(key: str, **changes: object) -> GenerationRequest:
     """Three steps of a model, from a picture if it enlarges."""
-    start = Start(task="upscaling", picture=PICTURE) if key in ("if-2", "sd-x4-upscaler") else None
+    start = Start(task=TASKS[key], picture=PICTURE) if key in TASKS else None
     values: dict[str, object] = {
         "prompt": "a red fox",
         "model": key,
@@ -120,6 +141,7 @@ def draw_all(
     request: GenerationRequest,
     watcher: RecordingWatcher | None = None,
     prompts: PromptEncoder | None = None,
+    picture: Image.Image | None = None,
 ) -> list[Image.Image | Flaw]:
     """Draw a request as the engine does: the text encoder first, where there is one."""
     catalogue = make_catalogue(make_settings())
@@ -128,7 +150,7 @@ def draw_all(
     said = prompts.encode(reader, request, lambda text: None) if reader else None
     scheduler = catalogue.get_scheduler(request.scheduler)
     watcher = watcher or RecordingWatcher()
-    indices, images = range(request.num_images), {PICTURE: small_picture()}
+    indices, images = range(request.num_images), {PICTURE: picture or small_picture()}
     with manager.borrow(request.model) as loaded:
         drawn = draw(loaded, scheduler, request, indices, watcher, images, None, said)
         return [one.image for one in drawn]
@@ -189,7 +211,7 @@ def test_a_batch_has_the_pictures_that_are_drawn_alone(
         np.testing.assert_allclose(one.astype(int), other.astype(int), atol=2)
 
 
-@every_cascade
+@pytest.mark.parametrize("key", [key for key in SIDES if key != "karlo-variations"])
 def test_the_words_decide_too(manager: PipelineManager, key: str) -> None:
     [fox] = pixels_of(manager, make_request(key))
     [chair] = pixels_of(manager, make_request(key, prompt="an iron chair"))
@@ -362,13 +384,10 @@ def test_a_picture_that_the_safety_check_flags_is_held_back(tmp_path: Path) -> N
 # Karlo
 
 
-@pytest.mark.parametrize(("asked", "prior", "decoder"), [(8.0, 4.0, 8.0), (1.0, 1.0, 1.0)])
-def test_karlo_gets_its_own_guidance_by_default(asked: float, prior: float, decoder: float) -> None:
-    given = karlo.guidance(make_request("karlo", guidance_scale=asked))
-    assert given == {"prior_guidance_scale": prior, "decoder_guidance_scale": decoder}
-
-
-def test_karlo_draws_the_pixels_of_the_plain_pipeline(manager: PipelineManager) -> None:
+@pytest.mark.parametrize(("asked", "prior"), [(8.0, 4.0), (1.0, 1.0)])
+def test_karlo_draws_the_pixels_of_the_plain_pipeline(
+    manager: PipelineManager, asked: float, prior: float
+) -> None:
     with manager.borrow("karlo") as loaded:
         plain = loaded.pipeline
         plain.set_progress_bar_config(disable=True)
@@ -376,12 +395,22 @@ def test_karlo_draws_the_pixels_of_the_plain_pipeline(manager: PipelineManager) 
             "a red fox",
             prior_num_inference_steps=STEPS,
             decoder_num_inference_steps=STEPS,
-            prior_guidance_scale=2.5,
-            decoder_guidance_scale=5.0,
+            prior_guidance_scale=prior,
+            decoder_guidance_scale=asked,
             generator=torch.Generator("cpu").manual_seed(7),
         ).images[0]
-    [drawn] = pixels_of(manager, make_request("karlo"))
+    [drawn] = pixels_of(manager, make_request("karlo", guidance_scale=asked))
     np.testing.assert_array_equal(drawn, np.asarray(expected))
+
+
+def test_karlo_draws_a_picture_anew_from_itself_alone(manager: PipelineManager) -> None:
+    key = "karlo-variations"
+    [varied] = pixels_of(manager, make_request(key))
+    [other_words] = pixels_of(manager, make_request(key, prompt="an iron chair"))
+    np.testing.assert_array_equal(varied, other_words)
+    turned = small_picture().transpose(Image.Transpose.ROTATE_180)
+    [other_picture] = draw_all(manager, make_request(key), picture=turned)
+    assert not np.array_equal(varied, np.asarray(other_picture))
 
 
 def test_vq_diffusion_draws_the_pixels_of_the_plain_pipeline(manager: PipelineManager) -> None:

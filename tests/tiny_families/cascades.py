@@ -16,6 +16,7 @@ from diffusers import (
     IFSuperResolutionPipeline,
     PriorTransformer,
     Transformer2DModel,
+    UnCLIPImageVariationPipeline,
     UnCLIPPipeline,
     UnCLIPScheduler,
     UNet2DConditionModel,
@@ -33,6 +34,7 @@ from diffusers.pipelines.deprecated.vq_diffusion.pipeline_vq_diffusion import (
 from transformers import (
     CLIPConfig,
     CLIPImageProcessor,
+    CLIPVisionModelWithProjection,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -88,19 +90,21 @@ def save_tiny_karlo(folder: Path, *, seed: int = 0) -> Path:
     """Save a Karlo as its repository lies on the Hub, which `from_pretrained` refuses."""
     torch.manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    pipeline = UnCLIPPipeline(
-        prior=_prior(),
-        decoder=_pixel_unet(16, class_embed_type="identity").eval(),
-        text_encoder=projecting_text_encoder(projection_dim=HIDDEN),
-        tokenizer=tokenizer(folder),
-        text_proj=UnCLIPTextProjModel(
-            clip_embeddings_dim=HIDDEN, time_embed_dim=32, cross_attention_dim=HIDDEN
-        ).eval(),
-        super_res_first=_plain_unet(),
-        super_res_last=_plain_unet(),
-        prior_scheduler=UnCLIPScheduler(prediction_type="sample", clip_sample_range=5.0),
-        decoder_scheduler=UnCLIPScheduler(variance_type="learned_range"),
-        super_res_scheduler=UnCLIPScheduler(),
+    prior_scheduler = UnCLIPScheduler(prediction_type="sample", clip_sample_range=5.0)
+    parts = _karlo_parts(folder)
+    return _save(UnCLIPPipeline(prior=_prior(), prior_scheduler=prior_scheduler, **parts), folder)
+
+
+def save_tiny_karlo_variations(folder: Path, *, seed: int = 0) -> Path:
+    """Save the Karlo that looks at a picture instead of reading."""
+    torch.manual_seed(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = vision_config()
+    config.projection_dim = HIDDEN
+    pipeline = UnCLIPImageVariationPipeline(
+        image_encoder=CLIPVisionModelWithProjection(config).eval(),
+        feature_extractor=_feature_extractor(),
+        **_karlo_parts(folder),
     )
     return _save(pipeline, folder)
 
@@ -227,6 +231,23 @@ def _if_watermarker() -> IFWatermarker:
 
 def _feature_extractor() -> CLIPImageProcessor:
     return CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+
+
+def _karlo_parts(folder: Path) -> dict[str, Any]:
+    """What both of Karlo's pipelines have."""
+    text_proj = UnCLIPTextProjModel(
+        clip_embeddings_dim=HIDDEN, time_embed_dim=32, cross_attention_dim=HIDDEN
+    )
+    return {
+        "decoder": _pixel_unet(16, class_embed_type="identity").eval(),
+        "text_encoder": projecting_text_encoder(projection_dim=HIDDEN),
+        "tokenizer": tokenizer(folder),
+        "text_proj": text_proj.eval(),
+        "super_res_first": _plain_unet(),
+        "super_res_last": _plain_unet(),
+        "decoder_scheduler": UnCLIPScheduler(variance_type="learned_range"),
+        "super_res_scheduler": UnCLIPScheduler(),
+    }
 
 
 def _prior() -> PriorTransformer:
