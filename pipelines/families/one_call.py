@@ -20,6 +20,7 @@ from pipelines.families import Batch, Result, assembled
 from pipelines.holding import place
 from pipelines.prompts import prompt_arguments
 from pipelines.refining import draw_refined, prepare
+from pipelines.safety import find_flaw
 from pipelines.schedulers import build_scheduler, seed_noise
 from pipelines.shells import build_shell
 from studio.ingredients import Start
@@ -68,8 +69,9 @@ def draw_batch(batch: Batch) -> list[Result]:
         return draw_refined(batch, schedulers)
     scheduler = _scheduler(batch)
     calls = _count(batch, scheduler, batch.request)
-    again = _second_request(batch.request)
-    batch.steps.begin(calls + (_count(batch, _scheduler(batch), again) if again else 0))
+    again = _second_request(batch.request, batch.loaded.spec.multiple_of)
+    calls_again = _count(batch, _scheduler(batch), again) * len(batch.seeds) if again else 0
+    batch.steps.begin(calls + calls_again)
     drawn = _call(batch, batch.request, scheduler)
     return drawn if again is None else _draw_over(batch, again, drawn)
 
@@ -87,21 +89,28 @@ def _call(batch: Batch, request: GenerationRequest, scheduler: SchedulerMixin) -
 
 
 def _draw_over(batch: Batch, again: GenerationRequest, drawn: list[Result]) -> list[Result]:
-    """Draw each picture anew from its enlarged self, one by one: each has an image of its own."""
+    """Draw each picture anew from its enlarged self, one by one: each has an image of its own.
+
+    One with a flaw stays as it is: drawn over, nobody would see the flaw.
+    """
     results = []
     for seed, result in zip(batch.seeds, drawn, strict=True):
+        if find_flaw(result.pixels, result.is_flagged):
+            results.append(result)
+            continue
         picture = Image.fromarray((result.pixels * 255).round().astype("uint8"))
         alone = replace(batch, seeds=[seed], images={**batch.images, DRAWN: picture})
         results += _call(alone, again, _scheduler(alone))
     return results
 
 
-def _second_request(request: GenerationRequest) -> GenerationRequest | None:
-    """The request of a second pass: its size in steps of 8 px, its start the drawn picture."""
+def _second_request(request: GenerationRequest, multiple: int) -> GenerationRequest | None:
+    """The request of a second pass: its sides in steps of `multiple` px, its start the drawn."""
     second = request.second_pass
     if second is None:
         return None
-    width, height = (round(second.scale * side / 8) * 8 for side in (request.width, request.height))
+    large = (second.scale * side for side in (request.width, request.height))
+    width, height = (max(1, round(side / multiple)) * multiple for side in large)
     start = Start(task="image_to_image", picture=DRAWN, strength=second.strength)
     return replace(request, width=width, height=height, start=start, second_pass=None)
 

@@ -66,10 +66,11 @@ def family_settings(*keys: str, **changes: object) -> Settings:
     return Settings(device="cpu", offline=True, cpu_threads=1, model_paths=folders, **changes)
 
 
-def family_catalogue(settings: Settings) -> Catalogue:
-    """The rows whose folders the settings name, as they are, but for smaller pictures."""
+def family_catalogue(settings: Settings, **changes: object) -> Catalogue:
+    """The rows whose folders the settings name, but for smaller pictures and `changes`."""
     full = _whole_catalogue()
-    rows = {key: replace(full.get_model(key), min_side=SIDE) for key in settings.model_paths}
+    given = {"min_side": SIDE, **changes}
+    rows = {key: replace(full.get_model(key), **given) for key in settings.model_paths}
     return Catalogue(rows, full.schedulers, settings)
 
 
@@ -78,11 +79,16 @@ def _whole_catalogue() -> Catalogue:
     return Catalogue.load(MODELS_TOML, SCHEDULERS_TOML, Settings())
 
 
-def family_manager(*keys: str, folders: Mapping[str, Path] | None = None) -> PipelineManager:
-    """A manager of some rows' tiny checkpoints, or of `folders` in their place."""
+def family_manager(
+    *keys: str, folders: Mapping[str, Path] | None = None, **changes: object
+) -> PipelineManager:
+    """A manager of some rows' tiny checkpoints, or of `folders` in their place.
+
+    `changes` are values of the rows.
+    """
     settings = family_settings(*keys)
     settings = replace(settings, model_paths={**settings.model_paths, **(folders or {})})
-    return PipelineManager(family_catalogue(settings), Loader(settings), 10**9)
+    return PipelineManager(family_catalogue(settings, **changes), Loader(settings), 10**9)
 
 
 def row_of(key: str) -> ModelSpec:
