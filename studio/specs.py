@@ -81,6 +81,8 @@ class ModelSpec:
     when they are loaded: a variant of another model without a second checkpoint."""
     hub_lora: str | None = None
     """The same from the Hub: "owner/name/file.safetensors"."""
+    gpu_dtype: str = "float16"
+    """Number format of the weights on a GPU: "float16" or "bfloat16", both of 2 bytes."""
     requires: tuple[str, ...] = ()
     """Python packages that it needs besides requirements.txt."""
     files: tuple[str, ...] = ()

@@ -52,6 +52,12 @@ def test_dtypes(name: str, setting: str, dtype: torch.dtype) -> None:
     assert pick_dtype(name, Settings(dtype=setting)) == dtype
 
 
+def test_a_row_may_want_another_dtype_on_a_gpu_alone() -> None:
+    assert pick_dtype("cuda", Settings(), "bfloat16") == torch.bfloat16
+    assert pick_dtype("cuda", Settings(dtype="float16"), "bfloat16") == torch.float16
+    assert pick_dtype("cpu", Settings(), "bfloat16") == torch.float32
+
+
 def test_the_budget_is_the_setting_or_half_of_the_memory(cgroup: Path) -> None:
     assert pick_budget("cpu", Settings(memory_budget_gb=1.5)) == 1_500_000_000
     assert 10**8 < pick_budget("cpu", Settings()) < 10**14

@@ -306,3 +306,16 @@ def test_dev_reads_guidance_and_schnell_does_not() -> None:
     for key, expected in (("flux1-dev", True), ("flux1-schnell", False)):
         config = json.loads((family_folder(key) / "transformer" / "config.json").read_text())
         assert config["guidance_embeds"] is expected
+
+
+@every_family
+def test_it_draws_in_the_number_format_of_a_gpu(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.drawing.PREVIEW_INTERVAL_S", 0.0)
+    settings = replace(family_settings(key), dtype=row_of(key).gpu_dtype)
+    small = PipelineManager(family_catalogue(settings), Loader(settings), 10**9)
+    watcher = RecordingWatcher()
+    [drawn] = draw_family(small, family_request(key), watcher)
+    assert drawn.std() > 1
+    assert len(watcher.previews) == family_request(key).num_inference_steps
+    with small.borrow(key) as loaded:
+        assert str(loaded.pipeline.transformer.dtype) == f"torch.{row_of(key).gpu_dtype}"
