@@ -59,6 +59,11 @@
     }
   });
 
+  // What is typed in the list of models searches it, in the place of the name that is chosen.
+  document.addEventListener('click', (event) => {
+    if (event.target.matches('#model input')) event.target.select();
+  });
+
   // Say at once that a click was heard; the server's answer takes the mark away.
   const ASKS = '#create, #stop, #last-seed, [data-event]';
   document.addEventListener('click', (event) => {
