@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pipelines.device import release_memory
-from pipelines.families.assembled import check_files, load_part, variant_files
+from pipelines.families.assembled import check_files, load_part, variant_of
 from studio.specs import TEXT_ENCODER
 
 if TYPE_CHECKING:
@@ -125,11 +125,12 @@ def _load_t5(checkpoint: Checkpoint, device: str, dtype: torch.dtype) -> torch.n
     from transformers import T5EncoderModel
 
     part = checkpoint.folder / TEXT_ENCODER
-    check_files(checkpoint.spec, part, T5EncoderModel)
+    variant = variant_of(part, checkpoint.variant)
+    check_files(checkpoint.spec, part, T5EncoderModel, variant)
     return T5EncoderModel.from_pretrained(
         part,
         dtype=dtype,
-        variant=checkpoint.variant if variant_files(part, checkpoint.variant) else None,
+        variant=variant,
         use_safetensors=True,
         local_files_only=True,
         device_map={"": device},

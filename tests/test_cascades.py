@@ -501,6 +501,14 @@ def test_components_without_the_variant_are_loaded_as_they_are(tmp_path: Path) -
     half = {name: weights.half() for name, weights in load_file(plain).items()}
     save_file(half, plain.with_suffix(".fp16.safetensors"), metadata={"format": "pt"})
     plain.unlink()
+    index = {
+        "metadata": {},
+        "weight_map": {"a": "diffusion_pytorch_model-00001-of-00002.safetensors"},
+    }
+    (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(
+        json.dumps(index)
+    )
+    shard_text_encoder(folder / "text_encoder")
     settings = make_settings({"if-1": folder})
     loader = Loader(settings)
     found = loader.find(make_catalogue(settings).get_model("if-1"), lambda text: None)
@@ -508,6 +516,25 @@ def test_components_without_the_variant_are_loaded_as_they_are(tmp_path: Path) -
     loaded = loader.load(found)
     assert found.nbytes <= loaded.nbytes < 1.02 * found.nbytes
     assert loaded.pipeline.watermarker.watermark_image.any()
+    whole = T5EncoderModel.from_pretrained(folder_of("if-1") / "text_encoder", dtype=torch.float16)
+    sharded = loader.load_encoder(loader.find_encoder(found.spec, lambda text: None))
+    same = torch.equal(sharded.pipeline.text_encoder.shared.weight, whole.shared.weight.float())
+    assert same and sharded.nbytes == sum(weights.nbytes for weights in whole.float().parameters())
+
+
+def shard_text_encoder(part: Path) -> None:
+    """Save it as DeepFloyd's is: two files in half precision, and an index of these."""
+    encoder = T5EncoderModel.from_pretrained(part, dtype=torch.float16)
+    (part / "model.safetensors").unlink()
+    values = {name: value.clone() for name, value in encoder.state_dict().items()}
+    values.pop("encoder.embed_tokens.weight", None)
+    names = [f"model.fp16-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    places = {name: names[index % 2] for index, name in enumerate(sorted(values))}
+    for file in names:
+        held = {name: value for name, value in values.items() if places[name] == file}
+        save_file(held, part / file, metadata={"format": "pt"})
+    index = {"metadata": {}, "weight_map": places}
+    (part / "model.safetensors.index.fp16.json").write_text(json.dumps(index))
 
 
 def test_what_is_fetched_has_all_parts_and_no_text_encoder_of_stage_two() -> None:

@@ -19,6 +19,7 @@ from diffusers import DiffusionPipeline
 
 from pipelines.holding import place
 from studio.errors import ModelUnavailable
+from studio.model_files import is_of
 
 if TYPE_CHECKING:
     from pipelines.loader import Checkpoint
@@ -119,29 +120,28 @@ def load_part(
             f"does not know. Nothing of it was loaded. Get the checkpoint from its own source."
         )
     part_class = getattr(importlib.import_module(CLASSES[class_name]), class_name)
-    check_files(spec, part, part_class)
+    variant = variant_of(part, variant)
+    check_files(spec, part, part_class, variant)
     if not issubclass(part_class, torch.nn.Module):
         return part_class.from_pretrained(part, local_files_only=True)
     return part_class.from_pretrained(
         part,
         dtype=dtype,
-        variant=variant if variant_files(part, variant) else None,
+        variant=variant,
         use_safetensors=True,
         local_files_only=True,
     ).eval()
 
 
-def variant_files(part: Path, variant: str | None) -> list[Path]:
-    """The weight files of a component in that variant; not every component has it."""
-    if variant is None:
-        return []
-    return sorted(path for path in part.glob("*.safetensors") if f".{variant}" in path.name)
+def variant_of(part: Path, variant: str | None) -> str | None:
+    """The variant if a component has its weights in it, None if only the plain ones."""
+    return variant if any(is_of(path, variant) for path in part.glob("*.safetensors")) else None
 
 
-def check_files(spec: ModelSpec, part: Path, part_class: type) -> None:
+def check_files(spec: ModelSpec, part: Path, part_class: type, variant: str | None = None) -> None:
     """Name the first file that lacks in the folder of a component; raises ModelUnavailable."""
     wanted = [getattr(part_class, "config_name", None) or _config_name(part_class)]
-    for index in sorted(part.glob("*.safetensors.index*.json")):
+    for index in sorted(part.glob(f"*.safetensors.index{f'.{variant}' if variant else ''}.json")):
         wanted += sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     for name in wanted:
         if not (part / Path(name).name).is_file():
