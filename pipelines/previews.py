@@ -8,6 +8,8 @@ for the purpose; no constants are copied from anywhere.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,10 +77,11 @@ PIXELS = PreviewMap(torch.cat([0.5 * torch.eye(3), torch.full((1, 3), 0.5)]))
 
 
 @torch.inference_mode()
-def fit_preview(vae: Any) -> PreviewMap:
+def fit_preview(vae: Any) -> PreviewMap | None:
     """Fit the map by least squares on mosaics of random colours that `vae` encodes.
 
-    Works for any downsampling factor and any number of latent channels.
+    Works for any downsampling factor and any number of latent channels. None if what it encodes is
+    no numbers.
 
     Args:
         vae: one of `pipelines.latents.AUTOENCODERS`.
@@ -86,14 +89,34 @@ def fit_preview(vae: Any) -> PreviewMap:
     factor = factor_of(vae)
     pictures = _mosaics(LATENT_SIDE * factor)
     device = get_module_execution_device(vae)  # not where it waits, if it does
-    encoded = [encode(vae, (2 * picture[None] - 1).to(device, vae.dtype)) for picture in pictures]
+    with _upcast(vae):
+        encoded = [encode(vae, (2 * one[None] - 1).to(device, vae.dtype)) for one in pictures]
     latents = torch.cat(encoded).float().cpu()
+    if not latents.isfinite().all():
+        return None
     small = functional.avg_pool2d(pictures, factor)
     inputs = latents.movedim(1, -1).flatten(0, -2)
     inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1)
     targets = small.movedim(1, -1).flatten(0, -2)
     weight = torch.linalg.lstsq(inputs, targets, driver="gelsd").solution
     return PreviewMap(weight, *scale_of(vae))
+
+
+@contextmanager
+def _upcast(vae: Any) -> Iterator[None]:
+    """Let SDXL's autoencoder compute in 32 bits inside the block: in 16 its numbers overflow.
+
+    The way there and back changes no weight.
+    """
+    is_small = vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False)
+    if not is_small:
+        yield
+        return
+    vae.to(torch.float32)
+    try:
+        yield
+    finally:
+        vae.to(torch.float16)
 
 
 def _mosaics(side: int) -> torch.Tensor:

@@ -18,6 +18,7 @@ from diffusers import (
     StableDiffusionPipeline,
 )
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tiny_families.house import (
     SAVED_BY,
     draw_family,
@@ -251,6 +252,24 @@ def test_a_feature_extractor_by_its_old_name_is_loaded(tmp_path: Path) -> None:
         family_manager("sd2-depth", folders={"sd2-depth": folder}), family_request("sd2-depth")
     )
     assert drawn.std() > 1
+
+
+def test_an_autoencoder_that_overflows_in_half_precision_still_has_previews(
+    tmp_path: Path,
+) -> None:
+    """SDXL's does; its pipeline computes with it in 32 bits, and so must the previews."""
+    folder = Path(shutil.copytree(family_folder("sdxl"), tmp_path / "large"))
+    weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    tensors["encoder.conv_in.weight"] *= 60_000  # the next norm takes it out again
+    save_file(tensors, weights, metadata={"format": "pt"})
+    settings = replace(family_settings("sdxl"), dtype="float16", model_paths={"sdxl": folder})
+    loader = Loader(settings)
+    loaded = loader.load(loader.find(row_of("sdxl"), print))
+    assert loaded.preview_map is not None
+    assert loaded.preview_map.weight.isfinite().all()
+    kept = loaded.pipeline.vae.state_dict()
+    assert all(torch.equal(kept[name], tensor.half()) for name, tensor in tensors.items())
 
 
 @pytest.mark.parametrize("key", ["ddim", "ddim_trailing", "ddpm", "lcm"])
