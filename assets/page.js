@@ -4,7 +4,7 @@
   const LOOK_EVERY_MS = 2000;
   const byId = (id) => document.getElementById(id);
   const isTyping = (element) =>
-    element.closest('input, textarea, select, [contenteditable], [role="listbox"]') !== null;
+    element.closest('input, textarea, select, canvas, [contenteditable], [role="listbox"]') !== null;
 
   function press(id) {
     const button = byId(id);
@@ -62,6 +62,17 @@
   // What is typed in the list of models searches it, in the place of the name that is chosen.
   document.addEventListener('click', (event) => {
     if (event.target.matches('#model input')) event.target.select();
+  });
+
+  // A thing that turns can be stopped, and turned by who asked for less motion.
+  document.addEventListener('click', (event) => {
+    const figure = event.target.closest('[data-turn]')?.closest('figure');
+    if (!figure) return;
+    const place = figure.querySelector('picture');
+    const shown = place.querySelector('img');
+    const turns = new URL(shown.currentSrc).pathname.endsWith('.gif');
+    place.querySelector('source')?.remove();
+    shown.src = turns ? place.dataset.still : place.dataset.turning;
   });
 
   // Say at once that a click was heard; the server's answer takes the mark away.
@@ -126,5 +137,11 @@
     if (said && Date.now() - lastSaid >= SAY_EVERY_MS) say(said.dataset.say);
     if (!said && wasRunning) say(document.querySelector('.sheet h2')?.textContent || 'The picture is there');
     wasRunning = Boolean(said);
+    // The viewer would be the first of the page's stops for the Tab key, and it has no name.
+    document.querySelectorAll('#mesh canvas:not([tabindex="0"])').forEach((canvas) => {
+      canvas.tabIndex = 0;
+      canvas.setAttribute('role', 'application');
+      canvas.setAttribute('aria-label', 'The mesh. Arrow keys turn it.');
+    });
   }, 500);
 })();

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +41,8 @@ class ScriptedEngine:
     load_s: float = 0.0
     error: Exception | None = None
     note: str = ""
+    attachments: Mapping[str, bytes] = field(default_factory=dict)
+    """Kept beside each picture."""
     paused: threading.Event = field(default_factory=threading.Event)
     """Set: takes no job, so that jobs stay in the queue."""
     hold_at: int | None = None
@@ -99,7 +101,8 @@ class ScriptedEngine:
             if job.request.upscale > 1 and not self._enlarge_drawn(job, index):
                 studio.cancelled(job.id)
                 return
-            studio.keep(job.id, index, final, "scripted@1", {"diffusers": "0"})
+            extra = self.attachments
+            studio.keep(job.id, index, final, "scripted@1", {"diffusers": "0"}, extra)
         studio.finish(job.id)
 
     def _enlarge_drawn(self, job: Job, index: int) -> bool:
@@ -288,8 +291,12 @@ def wait_ready(page: Page) -> None:
 LEAVING = ("AbortError: signal is aborted", "Unexpected error Connection errored out")
 
 
+# What the 3D viewer logs where there is no GPU, before it goes on with WebGL.
+NO_GPU = "A fatal error occurred during WebGPU creation"
+
+
 def _note(complaints: list[str], kind: str, text: str) -> None:
-    if kind == "error" and not text.startswith(LEAVING):
+    if kind == "error" and not text.startswith(LEAVING) and NO_GPU not in text:
         complaints.append(f"console: {text}")
 
 

@@ -36,6 +36,7 @@ def site(running_site: Site) -> Iterator[Site]:
     """The server with an engine that draws at once."""
     engine = running_site.engine
     engine.step_s, engine.load_s, engine.error, engine.note = 0.005, 0.0, None, ""
+    engine.attachments = {}
     yield running_site
     engine.hold_at = None
     engine.paused.clear()

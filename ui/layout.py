@@ -21,6 +21,7 @@ from ui.controls import (
 )
 from ui.examples import Example, render_examples
 from ui.parts import Parts, Undo, View
+from ui.solid import build_solid
 from ui.stage import render_empty
 from ui.starting import build_start
 
@@ -121,7 +122,8 @@ def _build_stage(model: ModelSpec, pictures: str) -> Made:
     with gr.Column(elem_id="under"):
         progress = clickable("progress", "stop_all", "follow")
         actions = clickable("actions", "use", "vary", "modify", "stage", "enlarge", "delete")
+    solid = build_solid()
     strip = clickable("strip", "pick", "more")
     details = gr.HTML("", elem_id="details", apply_default_css=False)
     below = {"actions": actions, "strip": strip, "details": details}
-    return {"sheet": sheet, "live": live, "progress": progress} | below
+    return {"sheet": sheet, "live": live, "progress": progress} | solid | below

@@ -46,6 +46,9 @@ class Parts:
     """A picture of the visitor's to start from."""
     notice: gr.HTML
     sheet: gr.HTML
+    turning: gr.HTML
+    """The view of a thing from all sides, if the picture on the sheet shows one."""
+    mesh: gr.Model3D
     live: gr.HTML
     progress: gr.HTML
     actions: gr.HTML

@@ -18,6 +18,7 @@ from ui.examples import Example, render_examples
 from ui.form import Values
 from ui.parts import Parts, Undo, View, render_notice
 from ui.pictures import render_actions, render_details, render_strip
+from ui.solid import show_solid
 from ui.stage import (
     render_empty,
     render_failed,
@@ -61,7 +62,7 @@ class Show:
             own = studio.catalogue.get_model(studio.settings.model).defaults
             pictures = render_examples(self._examples)
             updates[parts.sheet] = render_empty(own.width, own.height, pictures)
-        return updates | self.strip(owner, view)
+        return updates | show_solid(parts, picture) | self.strip(owner, view)
 
     def strip(self, owner: str, view: View) -> Updates:
         """The thumbnails, as many as the view says."""
@@ -83,7 +84,7 @@ class Show:
                     key=lambda picture: picture.index,
                 )
                 if len(pictures) > 1:
-                    updates[parts.sheet] = render_several(pictures)
+                    updates |= {parts.sheet: render_several(pictures)} | show_solid(parts, None)
             return updates
         updates = self.look(owner, View(thumbnails=view.thumbnails))
         if job.state is JobState.FAILED:
