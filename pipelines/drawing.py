@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +18,7 @@ from pipelines.previews import estimate_clean, preview_jpeg
 from pipelines.safety import Flaw, find_flaw
 from pipelines.schedulers import watch_steps
 from pipelines.seamless import AXES, picture_multiple, seamless
+from pipelines.tiles import decoding
 from studio.errors import Cancelled, OutOfMemory
 from studio.request import MAX_SEED, GenerationRequest
 
@@ -165,7 +165,7 @@ class _Call:
         try:
             pipeline = self.loaded.pipeline
             wrapped = seamless(pipeline, self.request.tiling, in_tiles=in_tiles)
-            with _tiled(pipeline.components.get("vae"), in_tiles), wrapped:
+            with decoding(pipeline.components.get("vae"), in_tiles), wrapped:
                 return self._draw_batch(batch)
         except RuntimeError as exc:
             if not is_out_of_memory(exc):
@@ -250,19 +250,6 @@ class _Steps:
         if watcher.is_cancelled():
             raise Cancelled("Stopped.")
         watcher.on_step(self.step, self.total_steps, self.batch[0], preview, len(self.batch))
-
-
-@contextmanager
-def _tiled(vae: torch.nn.Module | None, in_tiles: bool) -> Iterator[None]:
-    """Decode in tiles inside the block: the VAE is shared, the next call gets it as it was."""
-    if not in_tiles or not hasattr(vae, "enable_tiling"):
-        yield
-        return
-    vae.enable_tiling()
-    try:
-        yield
-    finally:
-        vae.disable_tiling()
 
 
 def _to_image(result: Result) -> Image.Image | Flaw:

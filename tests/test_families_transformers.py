@@ -31,7 +31,7 @@ from pipelines.loader import Loader
 from pipelines.manager import PipelineManager
 from pipelines.previews import PreviewMap
 from studio.errors import Cancelled, InvalidRequest
-from studio.ingredients import START_TASKS
+from studio.ingredients import START_TASKS, SecondPass
 
 every_family = pytest.mark.parametrize("key", SAVED_BY)
 
@@ -293,6 +293,42 @@ def test_tasks_from_pictures_heed_the_picture(
     [of_another] = draw_family(manager, request, images=pictures(turned=True))
     assert drawn.shape == (64, 64, 3)
     assert (drawn != of_another).any()
+
+
+@pytest.mark.parametrize("key", [key for key in SAVED_BY if row_of(key).image_to_image_class])
+def test_a_second_pass_keeps_to_the_sizes_that_it_can_draw(
+    manager: PipelineManager, key: str
+) -> None:
+    second = SecondPass(scale=1.4, strength=0.6)  # 89.6 px
+    watcher = RecordingWatcher()
+    [drawn] = draw_family(manager, family_request(key, second_pass=second), watcher)
+    assert drawn.shape == (96, 96, 3)
+    assert watcher.steps[-1][0] == watcher.steps[0][1] == len(watcher.steps) - 1
+
+
+ONE_OF_EACH_AUTOENCODER = ("sd35-medium", "flux2-klein", "sana-sprint", "qwen-image")
+
+
+@pytest.mark.parametrize("key", ONE_OF_EACH_AUTOENCODER)
+def test_where_memory_is_short_it_decodes_in_tiles(manager: PipelineManager, key: str) -> None:
+    watcher = RecordingWatcher()
+    request = family_request(key)
+    [expected] = draw_family(manager, request)
+    with manager.borrow(key) as loaded:
+        vae = loaded.pipeline.vae
+        decode = vae.decode
+
+        def decode_in_tiles(*given: Any, **more: Any) -> Any:
+            if not vae.use_tiling:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return decode(*given, **more)
+
+        vae.decode = decode_in_tiles
+        [drawn] = draw_family(manager, request, watcher)
+        del vae.decode
+        assert not vae.use_tiling
+    assert "tiles" in watcher.notes[0]
+    assert np.corrcoef(drawn.flatten(), expected.flatten())[0, 1] > 0.9
 
 
 def test_pixart_brings_its_words_as_sentence_pieces_alone() -> None:
