@@ -69,6 +69,8 @@ class Checkpoint:
     """Bytes that the weights will take when loaded."""
     prior: Path | None = None
     """The folder of the second checkpoint that some models need."""
+    lora: Path | None = None
+    """The file of a LoRA that is fused into its weights."""
     holding: Holding = "full"
     """Where its modules are while they do not work."""
     provider: Provider | None = None
@@ -103,6 +105,7 @@ class Loader:
         self.device = pick_device(settings)
         self.dtype = pick_dtype(self.device, settings)
         self._settings = settings
+        self._encoders: dict[str, Checkpoint] = {}
         _silence()
 
     def find(self, spec: ModelSpec, on_message: OnMessage) -> Checkpoint:
@@ -125,6 +128,7 @@ class Loader:
             folder = dalle_mega.converted(spec, folder, kept, on_message)
         _check_folder(spec, folder)
         prior = self._find_prior(spec, folder, on_message)
+        lora = self._find_lora(spec, folder, on_message)
         weights = hub.weight_files(folder, spec.variant)
         if not spec.reads_itself:
             weights = [path for path in weights if path.parent.name != TEXT_ENCODER]
@@ -138,10 +142,11 @@ class Loader:
             return Checkpoint(
                 spec=spec,
                 folder=folder,
-                revision=_revision(revision, weights, spec.lora_file),
+                revision=_revision(revision, weights, lora),
                 variant=variant,
                 nbytes=nbytes,
                 prior=prior,
+                lora=lora,
                 holding=self._holding(spec, nbytes),
             )
 
@@ -155,15 +160,20 @@ class Loader:
     def find_encoder(self, spec: ModelSpec, on_message: OnMessage) -> Checkpoint:
         """The same as `find` for the text encoder alone: `nbytes` are its own.
 
+        It comes and goes with every new prompt: a folder's weights are not hashed each time.
+
         Raises:
             ModelUnavailable: the checkpoint cannot be had.
         """
+        if spec.key in self._encoders:
+            return self._encoders[spec.key]
         checkpoint = self.find(spec, on_message)
         weights = hub.part_weights(checkpoint.folder / TEXT_ENCODER, checkpoint.variant)
         each = encoder.bytes_per_weight(self.device, self.dtype)
         with _damage_reported(spec, checkpoint.folder):
             nbytes = sum(_count_elements(path) for path in weights) * each
-        return replace(checkpoint, nbytes=nbytes)
+        self._encoders[spec.key] = replace(checkpoint, nbytes=nbytes)
+        return self._encoders[spec.key]
 
     def load_encoder(self, checkpoint: Checkpoint) -> TextEncoder:
         """Load the text encoder of a checkpoint alone; raises as `load` does."""
@@ -182,6 +192,16 @@ class Loader:
         _check_folder(spec, prior)
         return prior
 
+    def _find_lora(self, spec: ModelSpec, folder: Path, on_message: OnMessage) -> Path | None:
+        """The LoRA that makes a variant: of this repository, beside the checkpoint, of the Hub."""
+        if spec.hub_lora is None:
+            return spec.lora_file
+        source, name = hub.split_file(spec.hub_lora)
+        beside = folder / Path(name).name
+        if beside.is_file():
+            return beside
+        return hub.fetch_file(source, name, spec.title, self._settings, on_message)
+
     def load(self, checkpoint: Checkpoint) -> LoadedModel:
         """Load a checkpoint from its folder to the device.
 
@@ -191,11 +211,11 @@ class Loader:
         """
         spec = checkpoint.spec
         family = family_of(spec.backend)
-        with ONE_LOAD, _damage_reported(spec, checkpoint.folder):
+        with ONE_LOAD, _damage_reported(spec, checkpoint.folder, checkpoint.lora):
             dtype = pick_dtype(self.device, self._settings, spec.gpu_dtype)
             pipeline = family.load_pipeline(checkpoint, self.device, dtype)
-            if spec.lora_file is not None:
-                _fuse_lora(pipeline, spec.lora_file)
+            if checkpoint.lora is not None:
+                _fuse_lora(pipeline, checkpoint.lora)
         return LoadedModel(
             spec=spec,
             pipeline=pipeline,
@@ -306,7 +326,7 @@ def _check_folder(spec: ModelSpec, folder: Path) -> None:
 
 
 @contextmanager
-def _damage_reported(spec: ModelSpec, folder: Path) -> Iterator[None]:
+def _damage_reported(spec: ModelSpec, folder: Path, lora: Path | None = None) -> Iterator[None]:
     """Say in plain words what the libraries raise about the files of a checkpoint."""
     from safetensors import SafetensorError
 
@@ -319,8 +339,9 @@ def _damage_reported(spec: ModelSpec, folder: Path) -> Iterator[None]:
                 f"model, or lower `CROQUIS_MEMORY_BUDGET_GB` so that others make room."
             ) from exc
         log.warning("Could not load %s from %s", spec.key, folder, exc_info=True)
-        lora = spec.lora_file
-        places = f"“{folder.name}”" + (f" or “{lora.parent.name}”" if lora else "")
+        places = f"“{folder.name}”"
+        if lora is not None:
+            places += f" or “{lora.parent.name if spec.fused_lora else lora.name}”"
         raise ModelUnavailable(
             f"{spec.title} could not be loaded: files in its folder {places} are missing or "
             f"damaged."

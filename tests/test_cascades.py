@@ -519,6 +519,9 @@ def test_components_without_the_variant_are_loaded_as_they_are(tmp_path: Path) -
     whole = T5EncoderModel.from_pretrained(folder_of("if-1") / "text_encoder", dtype=torch.float16)
     sharded = loader.load_encoder(loader.find_encoder(found.spec, lambda text: None))
     same = torch.equal(sharded.pipeline.text_encoder.shared.weight, whole.shared.weight.float())
+    again = loader.find_encoder(found.spec, lambda text: None)
+    assert again is loader.find_encoder(found.spec, lambda text: None)  # hashed once
+    assert again.nbytes == sharded.nbytes
     assert same and sharded.nbytes == sum(weights.nbytes for weights in whole.float().parameters())
 
 
