@@ -22,6 +22,8 @@
   }
 
   document.addEventListener('keydown', (event) => {
+    // On another tab they mean nothing; `?` lists them everywhere.
+    if (document.documentElement.dataset.tab !== 'create' && event.key !== '?') return;
     const open = document.querySelector('#keys:popover-open');
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
@@ -92,6 +94,7 @@
   // One polite voice, every few seconds at most.
   let voice = null;
   let lastSaid = 0;
+  window.croquisSay = say;
   function say(text) {
     if (!voice) {
       voice = document.createElement('div');

@@ -27,6 +27,7 @@ from studio.job_store import JobStore
 from studio.jobs import ENLARGED_BY, Enlargement, Job, JobState
 from studio.keeper import Keeper
 from studio.library import Library
+from studio.model_shelf import ModelShelf
 from studio.pictures import Picture
 from studio.plans import Machine, Plan, pick_plan
 from studio.progress import Progress, ProgressBoard, progress_of
@@ -65,6 +66,7 @@ class Studio:
         self._keeper = Keeper(self._library, self._dispatcher, self._estimates)
         self._model_states: dict[str, ModelState] = {}
         self.downloads = Downloads()
+        self.shelf = ModelShelf(self)
         self._machine: Machine | None = None
 
     def start(self) -> None:

@@ -96,7 +96,7 @@ def build_prompt(placeholder: str) -> gr.Textbox:
 
 def build_model(catalogue: Catalogue, key: str) -> gr.Dropdown:
     """Build the choice of model."""
-    choices = [(spec.title, spec.key) for spec in catalogue.models.values()]
+    choices = _model_choices(catalogue)
     return gr.Dropdown(choices, value=key, label="Model", elem_id="model", show_label=False)
 
 
@@ -192,6 +192,7 @@ def fit(
     shown: dict[str, dict[str, object]] = {
         name: {"info": text} for name, text in help_of(catalogue, model).items()
     }
+    shown["model"] = {"choices": _model_choices(catalogue)}
     shown["scheduler"]["choices"] = _scheduler_choices(catalogue, model)
     shown["size"]["choices"] = _size_choices(model)
     for name, is_offered in _offers(model).items():
@@ -260,6 +261,10 @@ def _label(catalogue: Catalogue, key: str) -> str:
 
 def _size_choices(model: ModelSpec) -> list[tuple[str, str]]:
     return [(size.label, size.key) for size in sizes.sizes_of(model)]
+
+
+def _model_choices(catalogue: Catalogue) -> list[tuple[str, str]]:
+    return [(spec.title, spec.key) for spec in catalogue.models.values()]
 
 
 def _scheduler_choices(catalogue: Catalogue, model: ModelSpec) -> list[tuple[str, str]]:

@@ -25,8 +25,8 @@ Listener = Callable[..., object]
 TriggerMode = Literal["multiple", "always_last"]
 
 
-def build_create(studio: Studio, examples: tuple[Example, ...], blocks: gr.Blocks) -> None:
-    """Build the page inside the Blocks that is open."""
+def build_create(studio: Studio, examples: tuple[Example, ...], blocks: gr.Blocks) -> Wiring:
+    """Build the page inside the Blocks that is open; return what wires more events to it."""
     parts = build_layout(studio, examples)
     show = Show(studio, parts, examples)
     events = CreateEvents(studio, parts, examples, show)
@@ -41,14 +41,15 @@ def build_create(studio: Studio, examples: tuple[Example, ...], blocks: gr.Block
     restored = wire_restore(parts, fresh, blocks)
     # Asked at time 0, before any change: it mends only what the visitor has not touched since.
     wiring.on(restored.then, events.on_load, asked=parts.asked, saved=parts.saved)
+    return wiring
 
 
 class Wiring:
     """Wires quick events: each may change any part but the fields, which are the visitor's."""
 
     def __init__(self, parts: Parts, show: Show, fresh: Values) -> None:
-        self._asked = parts.asked
-        self._show = show
+        self.parts = parts
+        self.show = show
         self._fresh = fresh
         run = [parts.live, parts.progress, parts.stop, parts.drawn, parts.started]
         gallery = [parts.sheet, parts.actions, parts.details, parts.strip, parts.view]
@@ -75,7 +76,7 @@ class Wiring:
         Gradio sends that last one with the EventData of the first: an event that reads them must
         be "multiple".
         """
-        answer = refusing(fn, self._show)
+        answer = refusing(fn, self.show)
         quick = self._quick | {"js": js, "trigger_mode": trigger_mode}
         listener(answer, inputs_kwargs=inputs, **quick)
 
@@ -89,7 +90,7 @@ class Wiring:
     ) -> None:
         """Wire an event that may fill fields: its answer says when it was asked."""
         js = ask_js(self._fresh, inputs)
-        self.on(listener, fn, trigger_mode=trigger_mode, js=js, asked=self._asked, **inputs)
+        self.on(listener, fn, trigger_mode=trigger_mode, js=js, asked=self.parts.asked, **inputs)
 
 
 def _wire_drawing(parts: Parts, events: CreateEvents, wiring: Wiring) -> None:
