@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +59,7 @@ def write(folder: Path, tensors: Mapping[str, torch.Tensor]) -> Path:
 def house_with(folder: Path) -> tuple[Catalogue, PipelineManager]:
     """Tiny models, of which "fast" is "mini" with the LoRA in a folder."""
     catalogue = tiny_catalogue(SETTINGS)
-    fast = replace(catalogue.models["fast"], lora=str(folder))
+    fast = replace(catalogue.models["fast"], fused_lora=str(folder))
     catalogue = Catalogue(catalogue.models | {"fast": fast}, catalogue.schedulers, SETTINGS)
     return catalogue, PipelineManager(catalogue, Loader(SETTINGS), 10**9)
 
@@ -173,3 +174,25 @@ def test_the_page_says_that_leaving_out_has_no_effect() -> None:
     fast = replace(own, defaults=replace(own.defaults, guidance_scale=1.0))
     assert "as this model sets it" in help_of(catalogue, fast)["negative_prompt"]
     assert "as this model sets it" not in help_of(catalogue, own)["negative_prompt"]
+
+
+def test_a_lora_of_the_hub_is_fused_as_well(
+    tmp_path: Path, base: LoadedModel, lora: dict[str, torch.Tensor]
+) -> None:
+    """The host's own folder of such a row has the LoRA beside the checkpoint."""
+    folder = tmp_path / "both"
+    shutil.copytree(checkpoint("mini"), folder)
+    write(folder, lora)
+    loader = Loader(tiny_settings({"fast": folder}))
+    row = replace(tiny_catalogue(SETTINGS).models["fast"], hub_lora=f"owner/name/{LORA_FILE}")
+    found = loader.find(row, lambda text: None)
+    assert found.lora == folder / LORA_FILE
+    assert found.revision != base.revision
+    own, fast = matrices(base), matrices(loader.load(found))
+    assert all((part.weight != own[name].weight).any() for name, part in fast.items())
+
+
+def test_a_lora_of_the_hub_that_cannot_be_had_is_named() -> None:
+    row = replace(tiny_catalogue(SETTINGS).models["fast"], hub_lora=f"owner/name/{LORA_FILE}")
+    with pytest.raises(ModelUnavailable, match="owner/name"):
+        Loader(SETTINGS).find(row, lambda text: None)
