@@ -6,11 +6,8 @@ import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
-import gradio as gr
-from gradio.components import Component
 from PIL import Image
 from studio.adapter_files import KeptAdapter
 from studio.controls import MADE_HERE, REFERENCE, ControlMaker
@@ -19,10 +16,6 @@ from studio.ingredients import CONTROLS, Control, Lora, Reference
 from studio.request import MAX_LORAS, GenerationRequest
 from studio.specs import ModelSpec
 from studio.weights import BASES
-
-from ui import words
-from ui.clickable import clickable
-from ui.starting import picture_address
 
 Values = Mapping[str, object]
 
@@ -47,7 +40,6 @@ KINDS = {
 REFERENCE_WEIGHT = 0.6
 PREVIEW_SIDE = 256
 """Px of the longer side of a preview."""
-NOT_FILLED = ("_shown", "control_file", "reference_file")
 
 _NAMED = re.compile(r"\((input-[0-9a-f]{64})\)$")
 
@@ -165,195 +157,6 @@ def described(kept: KeptAdapter) -> str:
     return f"“{kept.name}” is here. {what}{base}{rank}.{triggers}"
 
 
-def build_adapters() -> dict[str, Component]:
-    """Build the part, by names in Controls and Parts; hidden until a model is known."""
-    with gr.Column(elem_id="loras", visible="hidden") as loras:
-        gr.HTML("<h2>LoRA</h2>", apply_default_css=False)
-        made: dict[str, Component] = {"loras_box": loras}
-        for row in ROWS:
-            made |= _build_row(row)
-    made |= _build_embeddings()
-    made["adapter_file"] = gr.UploadButton(
-        "Add a LoRA or embedding file", type="filepath", elem_id="adapter-file", visible="hidden"
-    )
-    made |= _build_control() | _build_reference()
-    made["adapters_note"] = gr.HTML(elem_id="adapters-note", apply_default_css=False)
-    return made
-
-
-def fit_adapters(
-    model: ModelSpec, offered: Sequence[str], values: Values, preview: str = ""
-) -> dict[str, dict[str, Any]]:
-    """What the part shows for a model and the form's values, as properties by name.
-
-    Args:
-        offered: the kinds of pictures that the model can follow.
-        preview: address of the control picture as it will be followed; "" if it is not known.
-    """
-    kinds = [kind for kind in CONTROLS if kind in offered]
-    control, reference = (
-        str(values.get(f"{name}_picture") or "") for name in ("control", REFERENCE)
-    )
-    shown: dict[str, dict[str, Any]] = {
-        "loras_box": _visible(model.lora),
-        "embeddings": _visible(model.textual_inversion),
-        "adapter_file": _visible(model.lora or model.textual_inversion),
-        "control_box": _visible(bool(kinds)),
-        "control_chosen": _visible(bool(control)),
-        "control_view": {"value": _render_picture("control", control, preview)},
-        "control_kind": {"choices": [(KINDS[kind], kind) for kind in kinds or CONTROLS]},
-        "reference_box": _visible(REFERENCE in offered),
-        "reference_chosen": _visible(bool(reference)),
-        "reference_view": {"value": _render_picture("reference", reference, "")},
-        "adapters_note": {"value": _render_lacks(model, offered)},
-    }
-    taken = [row for row in ROWS if str(values.get(row) or "").strip()]
-    last = ROWS.index(taken[-1]) + 1 if taken else 0
-    return shown | {f"{row}_box": _visible(place <= last) for place, row in enumerate(ROWS)}
-
-
-def _visible(is_shown: bool) -> dict[str, Any]:
-    """Hidden parts stay in the page, so that their values do."""
-    return {"visible": True if is_shown else "hidden"}
-
-
-def _build_row(row: str) -> dict[str, Component]:
-    """One LoRA: which, how much of it, whether, and away with it."""
-    number = row.removeprefix("lora_")
-    with gr.Row(elem_id=f"{row}-box", elem_classes="lora", visible="hidden") as box:
-        source = gr.Textbox(
-            "",
-            label=f"LoRA {number}",
-            info="owner/name or owner/name/file.safetensors of the Hub; empty: none.",
-            placeholder="owner/name",
-            max_lines=1,
-            elem_id=row.replace("_", "-"),
-            html_attributes=gr.InputHTMLAttributes(autocomplete="off", spellcheck=False),
-        )
-        weight = gr.Number(
-            1.0,
-            step=0.1,
-            label="Weight",
-            info="-2 to 2; at first 1.",
-            elem_id=f"{row}-weight".replace("_", "-"),
-        )
-        is_on = gr.Checkbox(True, label="On", elem_id=f"{row}-on".replace("_", "-"))
-        view = clickable(f"{row}-remove".replace("_", "-"), "unlora", value=_remove(row, number))
-    return {
-        f"{row}_box": box,
-        row: source,
-        f"{row}_weight": weight,
-        f"{row}_on": is_on,
-        f"{row}_view": view,
-    }
-
-
-def _remove(row: str, number: str) -> str:
-    return words.button("unlora", "Remove", value=row, title=f"Draw without LoRA {number}")
-
-
-def _build_embeddings() -> dict[str, Component]:
-    return {
-        "embeddings": gr.Textbox(
-            "",
-            label="Embeddings",
-            info="Words taught to the model, one a line: owner/name, or owner/name as word. Write "
-            "the word into the prompt, or into what to leave out.",
-            lines=1,
-            max_lines=5,
-            visible="hidden",
-            elem_id="embeddings",
-        )
-    }
-
-
-def _build_control() -> dict[str, Component]:
-    with gr.Column(elem_id="control", elem_classes="followed", visible="hidden") as box:
-        gr.HTML("<h2>Control picture</h2>", apply_default_css=False)
-        with gr.Row(elem_classes="sources"):
-            shown = gr.Button("The picture shown", size="sm", elem_id="control-shown")
-            file = gr.UploadButton(
-                "A picture of yours",
-                file_types=["image"],
-                type="filepath",
-                size="sm",
-                elem_id="control-file",
-            )
-        with gr.Column(elem_id="control-chosen", visible="hidden") as chosen:
-            view = clickable("control-view", "uncontrol")
-            kind = gr.Radio(
-                [(KINDS[kind], kind) for kind in CONTROLS],
-                value="canny",
-                label="What is followed",
-                info="Edges and lines are made here; areas must have ADE20K’s colours already.",
-                elem_id="control-kind",
-            )
-            ready = gr.Checkbox(
-                False,
-                label="It shows that already",
-                info="White edges or lines on black, depth with near bright, areas in colours.",
-                elem_id="control-ready",
-            )
-            weight = _slider("control_weight", 2.0, 1.0, "How closely, 0 to 2; at first 1.")
-    made = {"control_box": box, "control_chosen": chosen, "control_view": view}
-    made |= {"control_kind": kind, "control_ready": ready, "control_weight": weight}
-    made |= {"control_shown": shown, "control_file": file}
-    return made | {"control_picture": _hidden("control-picture")}
-
-
-def _build_reference() -> dict[str, Component]:
-    with gr.Column(elem_id="reference", elem_classes="followed", visible="hidden") as box:
-        gr.HTML("<h2>Reference picture</h2>", apply_default_css=False)
-        with gr.Row(elem_classes="sources"):
-            shown = gr.Button("The picture shown", size="sm", elem_id="reference-shown")
-            file = gr.UploadButton(
-                "A picture of yours",
-                file_types=["image"],
-                type="filepath",
-                size="sm",
-                elem_id="reference-file",
-            )
-        with gr.Column(elem_id="reference-chosen", visible="hidden") as chosen:
-            view = clickable("reference-view", "unrefer")
-            said = "How much of its subject and style, 0 to 1; at first 0.6."
-            weight = _slider("reference_weight", 1.0, REFERENCE_WEIGHT, said)
-    made = {"reference_box": box, "reference_chosen": chosen, "reference_view": view}
-    made |= {"reference_weight": weight, "reference_shown": shown, "reference_file": file}
-    return made | {"reference_picture": _hidden("reference-picture")}
-
-
-def _slider(name: str, most: float, value: float, info: str) -> gr.Slider:
-    elem_id = name.replace("_", "-")
-    return gr.Slider(0.0, most, value, step=0.05, label="Strength", info=info, elem_id=elem_id)
-
-
-def _hidden(elem_id: str) -> gr.Textbox:
-    return gr.Textbox("", visible="hidden", elem_id=elem_id)
-
-
-def _render_picture(name: str, picture: str, preview: str) -> str:
-    """The picture that is followed, what is made of it, and the way back."""
-    if not picture:
-        return ""
-    event = "uncontrol" if name == "control" else "unrefer"
-    button = words.button(event, "Remove", title=f"Draw without a {name} picture")
-    made = f'<img class="made" src="{escape(preview)}" alt="What is followed of it">'
-    address = escape(picture_address(picture))
-    shown = f'<img src="{address}" alt="The {name} picture">' + (made if preview else "")
-    return f'<div class="follow">{shown}{button}</div>'
-
-
-def _render_lacks(model: ModelSpec, offered: Sequence[str]) -> str:
-    lacks = []
-    if not model.lora:
-        lacks.append("takes no LoRA.")
-    if not any(kind in CONTROLS for kind in offered) or REFERENCE not in offered:
-        what = "a reference" if REFERENCE not in offered else ""
-        both = "a control or a reference" if not offered else what or "a control"
-        lacks.append(f"has no network to follow {both} picture.")
-    return "".join(f"<p>{escape(model.title)} {text}</p>" for text in lacks)
-
-
 def makes_preview(values: Values) -> bool:
     """Whether the page can show what of the control picture will be followed."""
     is_made = values.get("control_kind") in MADE_HERE and not values.get("control_ready")
@@ -366,11 +169,6 @@ def preview_of(maker: ControlMaker, kind: str, picture: Image.Image) -> str:
     buffer = io.BytesIO()
     maker(kind, picture).save(buffer, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def fillable(made: Mapping[str, Component]) -> dict[str, Component]:
-    """The parts that an answer may change: all but buttons."""
-    return {name: part for name, part in made.items() if not name.endswith(NOT_FILLED)}
 
 
 def _source(value: object) -> str:
