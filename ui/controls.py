@@ -14,7 +14,7 @@ from studio.request import TILINGS
 from studio.specs import ModelSpec
 
 from ui import sizes, words
-from ui.adapters import fillable
+from ui.adapter_parts import fillable
 from ui.form import FIELDS, HIDEABLE, without_choice
 from ui.model_line import render_model
 from ui.passes import build_passes, fit_passes

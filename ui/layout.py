@@ -9,7 +9,7 @@ from studio.catalogue import Catalogue
 from studio.specs import ModelSpec
 from studio.studio import Studio
 
-from ui.adapters import build_adapters
+from ui.adapter_parts import build_adapters
 from ui.clickable import clickable
 from ui.controls import (
     Controls,

@@ -13,7 +13,8 @@ from studio.jobs import Job, JobState
 from studio.studio import Studio
 
 from ui import controls, words
-from ui.adapters import fit_adapters, makes_preview, preview_of
+from ui.adapter_parts import fit_adapters
+from ui.adapters import makes_preview, preview_of
 from ui.examples import Example, render_examples
 from ui.form import Values
 from ui.parts import Parts, Undo, View, render_notice
