@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
+from ui.counting import wire_count
 from ui.form import FIELDS, Values
 from ui.parts import Parts
 
@@ -47,6 +48,7 @@ def wire_browser(parts: Parts, fresh: Values) -> None:
         outputs=[controls.size],
         js="(width, height) => `${width}x${height}`",
     )
+    wire_count(controls)
     _quick(parts.random_seed.click, outputs=[controls.seed], js="() => ''")
 
 

@@ -19,6 +19,7 @@ from ui.controls import (
     build_prompt,
     build_seed,
 )
+from ui.counting import build_count
 from ui.examples import Example, render_examples
 from ui.parts import Parts, Undo, View
 from ui.solid import build_solid
@@ -72,6 +73,7 @@ def _build_ask(catalogue: Catalogue, model: ModelSpec, example: str) -> tuple[Ma
     """The prompt, Create, Stop and the model: all that a first picture needs."""
     with gr.Column(elem_id="ask"):
         prompt = build_prompt(f"For example: {example}")
+        build_count()
         with gr.Row(elem_id="go"):
             create = gr.Button("Create", variant="primary", elem_id="create")
             stop = gr.Button("Stop", interactive=False, elem_id="stop")
