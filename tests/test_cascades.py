@@ -450,6 +450,21 @@ def test_a_file_that_lacks_is_named(tmp_path: Path, key: str, name: str) -> None
         load(key, folder)
 
 
+@pytest.mark.parametrize(
+    "name", ["text_encoder/model.safetensors", "tokenizer/tokenizer.json", "unet/config.json"]
+)
+def test_after_a_file_that_lacked_the_next_request_draws(tmp_path: Path, name: str) -> None:
+    folder = copy_of("if-1", tmp_path)
+    manager = make_manager({"if-1": folder})
+    (folder / name).rename(tmp_path / "away")
+    with pytest.raises(ModelUnavailable, match=f"“{name}”.*is missing"):
+        draw_all(manager, make_request("if-1"))
+    assert manager.nbytes == 0
+    assert encoders_in_memory() == 0
+    (tmp_path / "away").rename(folder / name)
+    assert len(draw_all(manager, make_request("if-1"))) == 1
+
+
 def test_a_shard_that_lacks_is_named(tmp_path: Path) -> None:
     folder = copy_of("karlo", tmp_path)
     part = folder / "prior"

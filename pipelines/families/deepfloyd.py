@@ -41,7 +41,6 @@ def draw_batch(batch: Batch) -> list[Result]:
     batch.steps.watch(scheduler)
     shell = build_shell(loaded, scheduler)
     arguments = call_arguments(loaded.spec, batch.request, batch.seeds, batch.images)
-    arguments.pop("strength", None)
     output = shell(**arguments, **batch.embeddings, timesteps=timesteps)
     pixels = _marked(shell, output.images)
     return [Result(*one) for one in zip(pixels, _flags(output, len(pixels)), strict=True)]
