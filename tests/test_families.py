@@ -129,6 +129,16 @@ def test_guidance_of_one_turns_it_off(manager: PipelineManager, key: str) -> Non
     assert (off != on).any() == (row_of(key).guidance != "none")
 
 
+@pytest.mark.parametrize("key", ["sd14", "sdxl", "sd2-depth", "sd-x4-upscaler"])
+def test_half_precision_draws_nearly_the_same(manager: PipelineManager, key: str) -> None:
+    """As on a GPU: what is not brought to the dtype of the weights would fail here too."""
+    settings = replace(family_settings(key), dtype="float16")
+    half = PipelineManager(family_catalogue(settings), Loader(settings), 10**9)
+    request = family_request(key, num_inference_steps=2)
+    [exact], [drawn] = (draw_family(one, request) for one in (manager, half))
+    assert np.abs(np.subtract(drawn, exact, dtype=int)).max() <= 8
+
+
 ONE_OF_EACH = {(row_of(key).family, row_of(key).schedulers): key for key in SAVED_BY}
 """Rows of one family have the same schedulers, but for those that draw in a few steps."""
 

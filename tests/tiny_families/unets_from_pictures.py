@@ -77,5 +77,6 @@ def _depth_estimator() -> DPTForDepthEstimation:
         image_size=32,
         patch_size=8,
         use_auxiliary_head=False,
+        initializer_range=0.3,
     )
     return DPTForDepthEstimation(config).eval()
