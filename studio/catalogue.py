@@ -146,6 +146,9 @@ class Catalogue:
             return Availability(state="loaded", label="ready")
         if reported == "loading":
             return Availability(state="loading", label="loading")
+        lacking = [name for name in spec.requires if importlib.util.find_spec(name) is None]
+        if lacking:
+            return Availability(state="missing", label=f"needs the Python package {lacking[0]}")
         if spec.lora_file is not None and not spec.lora_file.is_file():
             return Availability(state="missing", label="files are missing")
         folder = spec.local_path(self._settings)

@@ -89,7 +89,7 @@ class ModelSpec:
     """What to download where the repository is not in diffusers' layout."""
     download_gb: float
     memory_gb: float
-    """Memory that the loaded weights take, about."""
+    """Memory that it takes while it draws on a GPU, in 16-bit numbers: weights and work, about."""
     memory_offload_gb: float | None = None
     """The same on the device while parts that do not work wait in the machine's memory."""
 

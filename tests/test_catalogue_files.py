@@ -210,3 +210,15 @@ def test_a_pinned_model_is_on_disk_at_its_commit_only(
     for pin, state in ((commit, "local"), ("1" * 40, "download")):
         catalogue = load_changed(tmp_path, source, source[:-1] + f'@{pin}"')
         assert catalogue.availability("sd2").state == state
+
+
+def test_a_model_of_square_pictures_refuses_others(catalogue: Catalogue) -> None:
+    wide = replace(catalogue.default_request("shap-e", "a chair"), width=320)
+    with pytest.raises(InvalidRequest, match="must be the same, got 320 and 256"):
+        catalogue.check(wide)
+
+
+def test_a_model_says_which_package_it_lacks(catalogue: Catalogue) -> None:
+    row = replace(catalogue.get_model("dalle-mega"), requires=("json", "no_such_package"))
+    lacking = Catalogue({**catalogue.models, "dalle-mega": row}, catalogue.schedulers, Settings())
+    assert lacking.availability("dalle-mega").label == "needs the Python package no_such_package"

@@ -343,3 +343,9 @@ def test_a_second_drawing_goes_through_the_form_and_back(catalogue: Catalogue) -
         catalogue.check(replace(request, refiner=False, width=128))
     with pytest.raises(InvalidRequest, match="second_strength"):
         to_request(twice | {"second_strength": None})
+
+
+def test_a_model_of_square_pictures_offers_no_other_paper(catalogue: Catalogue) -> None:
+    solid = catalogue.get_model("shap-e")
+    assert [size.key for size in sizes.sizes_of(solid)] == ["256x256"]
+    assert sizes.like(solid, 640, 480) == (256, 256)
