@@ -110,7 +110,7 @@ class ModelShelf:
             InvalidRequest: visitors may not, or there is nothing to fetch.
             UnknownModel: no such key.
         """
-        self._check_open()
+        self.check_open()
         row = self._row(self._studio.catalogue.get_model(key))
         if self._studio.settings.offline:
             raise InvalidRequest("Nothing is downloaded here: `CROQUIS_OFFLINE` is set.")
@@ -120,7 +120,7 @@ class ModelShelf:
 
     def stop(self, key: str) -> None:
         """Stop a download; what came of it is kept. Raises InvalidRequest: visitors may not."""
-        self._check_open()
+        self.check_open()
         self._studio.downloads.stop(key)
 
     def delete(self, key: str) -> int:
@@ -131,7 +131,7 @@ class ModelShelf:
             UnknownModel: no such key.
             StorageFailed: the disk refuses.
         """
-        self._check_open()
+        self.check_open()
         catalogue = self._studio.catalogue
         spec = catalogue.get_model(key)
         own = {*own_repositories(spec, catalogue.models.values())}
@@ -147,17 +147,17 @@ class ModelShelf:
 
     def add(self, typed: str) -> str:
         """Know a model by its Hub id or its folder; return its key. See `Studio.add_model`."""
-        self._check_open()
         return self._studio.add_model(typed)
 
     def forget(self, key: str) -> None:
         """Take a model off the list that was added here; its files stay until deleted."""
-        self._check_open()
+        self.check_open()
         if self._is_needed(key):
             raise InvalidRequest("This model is in memory or being downloaded: try again later.")
         self._studio.catalogue.forget(key)
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Refuse visitors of a server whose host keeps its models; raises InvalidRequest."""
         if not self.is_open:
             raise InvalidRequest(
                 "The models of this server are its host's affair. A host sets "

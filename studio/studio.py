@@ -251,10 +251,11 @@ class Studio:
         """Know a model by its Hub id or its folder; return its key. Takes seconds.
 
         Raises:
-            InvalidRequest: what was typed is neither.
+            InvalidRequest: what was typed is neither, or visitors may not add models here.
             ModelUnavailable: there is no such model, or Croquis cannot draw with it.
             StorageFailed: it could not be remembered.
         """
+        self.shelf.check_open()
         source, card = look_up(typed, self.settings)
         for key, known in self.catalogue.models.items():
             if source in (*known.sources, known.folder) and known.backend != "hosted":
