@@ -20,8 +20,8 @@ from ui.starting import picture_address
 NOT_FILLED = ("_shown", "control_file", "reference_file")
 
 _LORAS = (
-    "<h2>LoRA</h2><p>Small weights added to the model: owner/name or owner/name/file.safetensors of "
-    "the Hub, or a file of yours. Weight: -2 to 2, at first 1.</p>"
+    "<h2>LoRA</h2><p>Small weights added to the model: owner/name or owner/name/file.safetensors "
+    "of the Hub, or a file of yours. Weight: -2 to 2, at first 1.</p>"
 )
 
 
