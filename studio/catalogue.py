@@ -120,6 +120,11 @@ class Catalogue:
             )
         for name in ("width", "height"):
             _check_side(spec, name, getattr(request, name))
+        if spec.square and request.width != request.height:
+            raise InvalidRequest(
+                f"`width` and `height` must be the same for {spec.title}, got {request.width} and "
+                f"{request.height}."
+            )
         check_kept_size(request.width * request.upscale, request.height * request.upscale)
         if request.num_images > spec.max_images:
             raise InvalidRequest(

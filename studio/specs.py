@@ -148,6 +148,8 @@ class ModelSpec:
     min_side: int
     max_side: int
     """Limits of width and height in px, as drawn (before upscaling)."""
+    square: bool = False
+    """Whether width and height must be the same."""
     max_images: int
     upscale_choices: tuple[int, ...]
     tiling_choices: tuple[str, ...] = ("none",)

@@ -10,10 +10,16 @@ import pytest
 import trimesh
 from PIL import Image, ImageDraw
 from playwright.sync_api import Page, expect
+from tiny_families.shapes import shap_e_catalogue, shap_e_settings
 
+from pipelines.engine import Engine
+from pipelines.families import shap_e
+from pipelines.families.shap_e import Detail
+from pipelines.loader import Loader
+from pipelines.manager import PipelineManager
 from studio.attachments import GIF, GLB
 from tests.browser import NARROW, WIDE, Site
-from tests.page_fixtures import OpenPage, draw, owner_of
+from tests.page_fixtures import OpenPage, ask, draw, owner_of
 
 pytest_plugins = ["tests.page_fixtures"]
 
@@ -159,3 +165,37 @@ def test_another_thing_takes_its_place_and_narrow_screens_hold_it(
     assert box["x"] >= 0 and box["x"] + box["width"] <= NARROW["width"]
     assert box["height"] > 200
     page.set_viewport_size(WIDE)
+
+
+def test_a_real_run_of_shap_e_ends_in_the_viewer(
+    site: Site, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shap_e, "DETAIL", Detail(coarse_samples=2, fine_samples=2, grid=16))
+    site.engine.pause()
+    settings = shap_e_settings()
+    manager = PipelineManager(shap_e_catalogue(settings), Loader(settings), 10**9)
+    engine = Engine(site.studio, manager, settings)
+    engine.start()
+    visitor = open_page()
+    page = visitor.page
+    page.click("#model input")
+    page.keyboard.type("Shap-E")
+    page.locator("[role=option]").first.click()
+    page.click("#more-button")
+    expect(page.locator("#steps input")).to_have_value("64")
+    for name, value in (("steps", 2), ("width", 64), ("height", 64)):
+        page.fill(f"#{name} input", str(value))
+    page.click("#more-button")
+    ask(page, "a red chair")
+    page.locator("#mesh canvas").wait_for()
+    expect(page.locator("#turning img")).to_be_visible()
+    for _ in range(300):
+        page.wait_for_timeout(200)
+        if colours(page).std() > 5:
+            break
+    assert colours(page).std() > 5
+    page.locator("#solid").scroll_into_view_if_needed()
+    visitor.shot_as_it_is("shap-e", full_page=True)
+    [picture] = site.studio.pictures(owner_of(page))
+    assert picture.recipe.request.model == "shap-e"
+    engine.close()

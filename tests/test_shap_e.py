@@ -244,3 +244,5 @@ def test_a_kept_picture_becomes_a_thing(studio: Studio) -> None:
 def test_sides_that_would_lose_rays_are_refused(studio: Studio) -> None:
     with pytest.raises(InvalidRequest, match="multiple of 32"):
         studio.submit(shap_e_request(width=80, height=80), "a" * 32)
+    with pytest.raises(InvalidRequest, match="must be the same"):
+        studio.submit(shap_e_request(width=96), "a" * 32)

@@ -80,6 +80,7 @@ def _aspect(width: object, height: object) -> float:
 
 
 def _fit(model: ModelSpec, ratio: float) -> tuple[int, int]:
+    ratio = 1.0 if model.square else ratio
     area = model.defaults.width * model.defaults.height
     short = math.sqrt(area * min(ratio, 1 / ratio))
     short = max(short, model.min_side)

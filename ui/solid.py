@@ -27,7 +27,7 @@ def build_solid() -> dict[str, Component]:
         turning = gr.HTML("", elem_id="turning", apply_default_css=False)
         mesh = gr.Model3D(
             interactive=False,
-            label="The mesh: drag or use the arrow keys to turn it",
+            label="Mesh: drag to turn it",
             clear_color=_WHITE,
             height=VIEWER_HEIGHT,
             elem_id="mesh",
