@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol
@@ -195,10 +195,6 @@ class _Call:
         ]
 
 
-def _same(latents: torch.Tensor) -> torch.Tensor:
-    return latents
-
-
 @dataclass(slots=True)
 class _Steps:
     """Counts the steps of one batch, reports them, and stops the call when it is cancelled."""
@@ -212,11 +208,9 @@ class _Steps:
         self.total_steps = total_steps
         self._report(None)
 
-    def watch(
-        self, scheduler: SchedulerMixin, to_latents: Callable[[torch.Tensor], torch.Tensor] = _same
-    ) -> None:
+    def watch(self, scheduler: SchedulerMixin) -> None:
         def on_step(output: torch.Tensor, timestep: torch.Tensor, sample: torch.Tensor) -> None:
-            self.advance(self._preview(scheduler, to_latents, output, timestep, sample))
+            self.advance(self._preview(scheduler, output, timestep, sample))
 
         watch_steps(scheduler, on_step)
 
@@ -230,7 +224,6 @@ class _Steps:
     def _preview(
         self,
         scheduler: SchedulerMixin,
-        to_latents: Callable[[torch.Tensor], torch.Tensor],
         output: torch.Tensor,
         timestep: torch.Tensor,
         sample: torch.Tensor,
@@ -240,10 +233,11 @@ class _Steps:
         if preview_map is None or now - self.call.last_preview < PREVIEW_INTERVAL_S:
             return None
         self.call.last_preview = now
-        clean = to_latents(estimate_clean(scheduler, output, timestep, sample))[0]
+        clean = estimate_clean(scheduler, output, timestep, sample)
+        if clean is None or not preview_map.reads(clean[0]):
+            return None
         request = self.call.request
-        aspect = request.width / request.height
-        return preview_jpeg(clean, preview_map, aspect) if preview_map.reads(clean) else None
+        return preview_jpeg(clean[0], preview_map, request.width / request.height)
 
     def _report(self, preview: bytes | None) -> None:
         watcher = self.call.watcher

@@ -135,8 +135,10 @@ def estimate_clean(
     model_output: torch.Tensor,
     timestep: torch.Tensor,
     sample: torch.Tensor,
-) -> torch.Tensor:
+) -> torch.Tensor | None:
     """Return the latents without noise that the model now expects, shaped as `sample`.
+
+    None if the scheduler has a way of its own, as VQ-Diffusion's and EDM's have.
 
     Channels of `model_output` beyond those of `sample` are the variance that a model has learnt.
 
@@ -152,6 +154,8 @@ def estimate_clean(
         return clean / scheduler.config.sigma_data
     if prediction_type == "flow_prediction" or isinstance(scheduler, FLOW_SCHEDULERS):
         return sample - time / scheduler.config.num_train_timesteps * model_output
+    if not hasattr(scheduler, "alphas_cumprod"):
+        return None
     noisy = scheduler.scale_model_input(sample, timestep)
     alpha = scheduler.alphas_cumprod[int(time)].to(sample.device, sample.dtype)
     if prediction_type == "v_prediction":

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import (
     AutoencoderDC,
+    EDMEulerScheduler,
     FlowMatchEulerDiscreteScheduler,
     FlowMatchHeunDiscreteScheduler,
     SCMScheduler,
@@ -126,6 +128,23 @@ def test_previews_are_jpegs_of_at_least_256_px() -> None:
         assert image.format == "JPEG"
         assert 256 <= max(image.size) < 512
         assert image.width * height == image.height * width
+
+
+def test_latents_that_the_map_cannot_read_give_no_preview_but_a_picture() -> None:
+    watcher = RecordingWatcher()
+    with tiny_manager().borrow("mini") as loaded:
+        other = replace(loaded, preview_map=PIXELS)
+        [drawn] = draw(other, tiny_catalogue().get_scheduler("euler"), tiny_request(), [0], watcher)
+    assert isinstance(drawn.image, Image.Image)
+    assert [step for step, _, _ in watcher.steps] == [0, 1, 2, 3, 4]
+    assert not watcher.previews
+
+
+def test_a_scheduler_with_a_way_of_its_own_gives_no_estimate() -> None:
+    scheduler = EDMEulerScheduler()
+    scheduler.set_timesteps(4)
+    noisy, output = torch.randn(2, 1, 4, 8, 8)
+    assert estimate_clean(scheduler, output, scheduler.timesteps[0], noisy) is None
 
 
 def test_previews_come_at_most_five_times_a_second() -> None:

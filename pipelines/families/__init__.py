@@ -11,7 +11,7 @@ A module has two functions:
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -59,14 +59,8 @@ class Steps(Protocol):
     def begin(self, total_steps: int) -> None:
         """Say how many steps there will be, over all stages of the batch."""
 
-    def watch(
-        self, scheduler: SchedulerMixin, to_latents: Callable[[torch.Tensor], torch.Tensor] = ...
-    ) -> None:
-        """Count each step of a scheduler, and show previews of what it is at.
-
-        Args:
-            to_latents: turns what the scheduler steps into latents (B, C, h, w).
-        """
+    def watch(self, scheduler: SchedulerMixin) -> None:
+        """Count each step of a scheduler, and show previews of what it is at."""
 
     def wait(self, text: str) -> None:
         """Show why no step is made yet."""
