@@ -16,7 +16,7 @@ from pipelines.device import OUT_OF_MEMORY_WORDS
 @contextmanager
 def decoding(vae: Any, in_tiles: bool) -> Iterator[None]:
     """Decode in tiles or whole inside the block: the VAE is shared, the next call gets it as is."""
-    with _heard(vae):
+    with _heard(vae), _same_dtype(vae):
         if not in_tiles or not hasattr(vae, "enable_tiling"):
             yield
             return
@@ -25,6 +25,20 @@ def decoding(vae: Any, in_tiles: bool) -> Iterator[None]:
             yield
         finally:
             vae.disable_tiling()
+
+
+@contextmanager
+def _same_dtype(vae: Any) -> Iterator[None]:
+    """Give back what SDXL's pipelines widen to decode, and leave so where memory runs out there.
+
+    The next call would hand it numbers of another width, and fail.
+    """
+    dtype = getattr(vae, "dtype", None)
+    try:
+        yield
+    finally:
+        if dtype is not None and vae.dtype != dtype:
+            vae.to(dtype)
 
 
 @contextmanager

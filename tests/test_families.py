@@ -282,6 +282,27 @@ def test_an_autoencoder_that_overflows_in_half_precision_still_has_previews(
     assert all(torch.equal(kept[name], tensor.half()) for name, tensor in tensors.items())
 
 
+def test_an_autoencoder_that_was_widened_for_too_little_memory_is_itself_again() -> None:
+    """SDXL's pipeline widens it to decode, which is where memory runs out."""
+    settings = replace(family_settings("sdxl"), dtype="float16")
+    half = PipelineManager(family_catalogue(settings), Loader(settings), 10**9)
+    request = family_request("sdxl", num_inference_steps=2)
+    expected = draw_family(half, request)
+    watcher = RecordingWatcher()
+    with half.borrow("sdxl") as loaded:
+        vae = loaded.pipeline.vae
+
+    def run_out_once(module: object, given: object) -> None:
+        hook.remove()
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
+
+    hook = vae.decoder.register_forward_pre_hook(run_out_once)
+    draw_family(half, request, watcher)
+    assert any("tiles" in note for note in watcher.notes)
+    assert vae.dtype == torch.float16
+    np.testing.assert_array_equal(draw_family(half, request), expected)
+
+
 @pytest.mark.parametrize("key", ["ddim", "ddim_trailing", "ddpm", "lcm"])
 def test_latents_are_never_clipped_where_a_checkpoint_does_not_say(key: str) -> None:
     """These classes clip to [-1, 1] by default; SDXL's pipeline does not mend that as SD's does."""
