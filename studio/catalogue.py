@@ -17,7 +17,7 @@ from studio.model_store import size_text, stored
 from studio.prompt_syntax import is_read_by
 from studio.request import GenerationRequest, check_kept_size
 from studio.settings import ROOT, Settings
-from studio.specs import ModelSpec, SchedulerSpec
+from studio.specs import ModelSpec, SchedulerSpec, split_source
 
 NOTICED_BYTES = 10_000_000
 """Below this only configs are on disk, as of a model that was looked for."""
@@ -84,6 +84,12 @@ class Catalogue:
             raise UnknownModel(f"There is no model {str(key)[:80]!r}. {_choices(self.models)}")
         return self.models[key]
 
+    def find_model(self, name: str) -> ModelSpec | None:
+        """The first row that is called so: a key, title, Hub id or file, folders left out."""
+        named = Path(name.strip().replace("\\", "/")).name.lower()
+        named = named.removesuffix(".safetensors").removesuffix(".ckpt")
+        return next((row for row in self.models.values() if named in _names(row)), None)
+
     def get_scheduler(self, key: str) -> SchedulerSpec:
         """Look a scheduler up; raises UnknownScheduler with the known keys."""
         if not isinstance(key, str) or key not in self.schedulers:
@@ -122,8 +128,8 @@ class Catalogue:
             _check_side(spec, name, getattr(request, name))
         if spec.square and request.width != request.height:
             raise InvalidRequest(
-                f"`width` and `height` must be the same for {spec.title}, got {request.width} and "
-                f"{request.height}."
+                f"{spec.title} draws squares: `width` and `height` must be the same, got "
+                f"{request.width} and {request.height}."
             )
         check_kept_size(request.width * request.upscale, request.height * request.upscale)
         if request.num_images > spec.max_images:
@@ -160,6 +166,16 @@ class Catalogue:
         if folder is not None:
             return _local_availability(folder)
         return _hub_availability(spec)
+
+
+def _names(spec: ModelSpec) -> set[str]:
+    """What a row is called, in small letters and without owners."""
+    repositories = (split_source(source)[0] for source in (*spec.sources, *spec.also_called))
+    return {
+        spec.key,
+        spec.title.lower(),
+        *(name.rpartition("/")[2].lower() for name in repositories),
+    }
 
 
 def _hub_availability(spec: ModelSpec) -> Availability:

@@ -104,13 +104,10 @@ class _Reading:
         raw = self._values.pop("model", None)
         if raw is None:
             return
-        name = Path(str(raw).replace("\\", "/")).name.lower()
-        name = name.removesuffix(".safetensors").removesuffix(".ckpt")
-        for key, spec in self._catalogue.models.items():
-            repositories = {source.rpartition("/")[2].lower() for source in spec.sources}
-            if name in {key, spec.title.lower()} | repositories:
-                self._values["model"] = key
-                return
+        found = self._catalogue.find_model(str(raw))
+        if found is not None:
+            self._values["model"] = found.key
+            return
         self._leave("model", raw, f"The model {_short(raw)} is not here; another one will differ.")
 
     def _find_scheduler(self) -> None:

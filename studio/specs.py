@@ -41,6 +41,8 @@ class ModelSpec:
 
     "owner/name@commit" is a Hub repository at that commit, "owner/name" at its newest.
     """
+    also_called: tuple[str, ...] = ()
+    """Hub ids that it had, and names of its single file elsewhere, without the ending."""
     folder: str | None = None
     """Folder of this machine that a host typed in: it is there in the place of all sources."""
     is_added: bool = False

@@ -256,10 +256,14 @@ class Studio:
             StorageFailed: it could not be remembered.
         """
         self.shelf.check_open()
+        here = [row for row in self.catalogue.models.values() if row.backend != "hosted"]
+        for row in here:
+            if typed.strip() in row.also_called:  # its former home on the Hub is empty
+                return row.key
         source, card = look_up(typed, self.settings)
-        for key, known in self.catalogue.models.items():
-            if source in (*known.sources, known.folder) and known.backend != "hosted":
-                return key
+        for row in here:
+            if source in (*row.sources, row.folder):
+                return row.key
         row = make_row(source, card, self.catalogue.models)
         self.catalogue.add(row)
         return row.key

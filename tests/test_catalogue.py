@@ -135,6 +135,21 @@ def test_every_model_of_the_task_page_has_a_row() -> None:
         assert repository in (*row.sources, row.licence_url.removeprefix("https://huggingface.co/"))
 
 
+def test_a_repository_means_the_row_that_adds_nothing_to_it() -> None:
+    for row in CATALOGUE.models.values():
+        for source in row.sources:
+            found = CATALOGUE.find_model(source.partition("@")[0])
+            assert found is not None and (found.hub_lora, found.fused_lora) == (None, None), source
+
+
+def test_no_two_rows_have_one_name() -> None:
+    names = [name for row in CATALOGUE.models.values() for name in row.also_called]
+    assert len(set(names)) == len(names)
+    for name in names:
+        found = CATALOGUE.find_model(name)
+        assert found is not None and name in found.also_called
+
+
 def test_models_that_left_their_home_have_a_mirror() -> None:
     gone = [
         row

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_studio import make_catalogue, make_request
+from small_studio import make_catalogue, make_request, make_studio
 
 from studio.catalogue import Catalogue
 from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
@@ -214,7 +214,7 @@ def test_a_pinned_model_is_on_disk_at_its_commit_only(
 
 def test_a_model_of_square_pictures_refuses_others(catalogue: Catalogue) -> None:
     wide = replace(catalogue.default_request("shap-e", "a chair"), width=320)
-    with pytest.raises(InvalidRequest, match="must be the same, got 320 and 256"):
+    with pytest.raises(InvalidRequest, match="must be the same"):
         catalogue.check(wide)
 
 
@@ -222,3 +222,29 @@ def test_a_model_says_which_package_it_lacks(catalogue: Catalogue) -> None:
     row = replace(catalogue.get_model("dalle-mega"), requires=("json", "no_such_package"))
     lacking = Catalogue({**catalogue.models, "dalle-mega": row}, catalogue.schedulers, Settings())
     assert lacking.availability("dalle-mega").label == "needs the Python package no_such_package"
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("sd2", "sd2"),
+        ("FLUX.1 schnell", "flux1-schnell"),
+        ("models/v1-5-pruned-emaonly.safetensors", "sd15"),
+        ("C:\\models\\SD_XL_base_1.0.safetensors", "sdxl"),
+        ("v2-1_768-ema-pruned", "sd21"),
+        ("runwayml/stable-diffusion-v1-5", "sd15"),
+        ("stable-diffusion-xl-base-1.0", "sdxl"),
+        ("stable-diffusion-2-base", "sd2-base"),
+        ("my own mix", None),
+    ],
+)
+def test_other_programs_names_find_the_plain_row(
+    catalogue: Catalogue, name: str, key: str | None
+) -> None:
+    found = catalogue.find_model(name)
+    assert (found.key if found else None) == key
+
+
+def test_a_model_that_left_its_home_is_added_without_asking_the_hub(tmp_path: Path) -> None:
+    studio = make_studio(tmp_path, offline=True)
+    assert studio.add_model(" runwayml/stable-diffusion-v1-5 ") == "sd15"
