@@ -10,6 +10,7 @@ from starlette.staticfiles import StaticFiles
 from studio.studio import Studio
 
 from api.counting import build_counting_routes
+from api.inputs import build_input_routes
 from api.limits import BodyLimitMiddleware
 from api.pictures import build_picture_routes
 from api.visitor import VisitorMiddleware
@@ -27,6 +28,7 @@ def build_server(studio: Studio) -> FastAPI:
     app.add_middleware(VisitorMiddleware)
     app.add_middleware(BodyLimitMiddleware)
     app.include_router(build_picture_routes(studio))
+    app.include_router(build_input_routes(studio))
     app.include_router(build_counting_routes(studio))
     app.mount("/examples", StaticFiles(directory=ASSETS / "examples", check_dir=False))
     blocks = build_blocks(studio)

@@ -11,10 +11,12 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from api.inputs import build_input_routes
 from api.pictures import build_picture_routes, file_name
 from api.visitor import COOKIE, VisitorMiddleware, owner_of_token
 from studio.catalogue import Catalogue
 from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
+from studio.inputs import PREFIX
 from studio.pictures import Picture
 from studio.settings import Settings
 from studio.studio import Studio
@@ -137,3 +139,16 @@ def test_deleted_picture_is_404_until_restored(studio: Studio, client: TestClien
 @pytest.mark.parametrize("name", ["..%2f..%2fetc%2fpasswd.png", "x.png", "%00.png", "' OR 1=1.png"])
 def test_odd_names_are_404(client: TestClient, name: str) -> None:
     assert client.get(f"/pictures/{name}").status_code == 404
+
+
+def test_a_brought_picture_is_served_to_its_visitor_alone(studio: Studio) -> None:
+    app = FastAPI()
+    app.add_middleware(VisitorMiddleware)
+    app.include_router(build_input_routes(studio))
+    kept = studio.keep_input(Image.new("RGB", (8, 6), "teal"), owner_of_token(MINE))
+    path = f"/inputs/{kept.removeprefix(PREFIX)}.png"
+    mine = TestClient(app, cookies={COOKIE: MINE})
+    assert mine.get(path).headers["content-type"] == "image/png"
+    assert TestClient(app, cookies={COOKIE: THEIRS}).get(path).status_code == 404
+    assert TestClient(app).get(path).status_code == 404
+    assert mine.get("/inputs/..%2F..%2Fcroquis.db.png").status_code == 404

@@ -47,7 +47,6 @@ class Controls:
     refiner: gr.Checkbox
     adapters: dict[str, Component]
     """What is added to the model, see ui/adapters.py."""
-    start_box: gr.Column
     start_view: gr.HTML
     start_picture: gr.Textbox
     """Id of the picture to start from, not shown; "" is none."""

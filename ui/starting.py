@@ -100,8 +100,8 @@ def from_start(request: GenerationRequest) -> dict[str, object]:
 
 
 def build_start(model: ModelSpec) -> dict[str, Component]:
-    """Build the part, hidden until a picture is chosen, by names in Controls and Parts."""
-    with gr.Column(elem_id="start", visible="hidden") as box:
+    """Build the part by names in Controls; page.css hides it until a picture is chosen."""
+    with gr.Column(elem_id="start"):
         view = clickable("start-view", "unstart")
         task = gr.Radio(
             _choices(model),
@@ -138,7 +138,7 @@ def build_start(model: ModelSpec) -> dict[str, Component]:
             elem_id="start-strength",
         )
         extends = _build_extends()
-    made = {"start_box": box, "start_view": view, "start_task": task, "start_area": area}
+    made: dict[str, Component] = {"start_view": view, "start_task": task, "start_area": area}
     hidden = {
         name: gr.Textbox("", visible="hidden", elem_id=name.replace("_", "-"))
         for name in ("start_picture", "start_mask")
@@ -150,7 +150,6 @@ def fit_start(model: ModelSpec, values: Values) -> dict[str, dict[str, Any]]:
     """What the part shows for a model and the form's values, as properties by name."""
     picture, task = str(values.get("start_picture") or ""), values.get("start_task")
     shown: dict[str, dict[str, Any]] = {
-        "start_box": {"visible": True if picture else "hidden"},
         "start_view": {"value": render_start(picture) if picture else ""},
         "start_task": {"choices": _choices(model)},
         "start_area": {"visible": task == "inpainting"},
