@@ -8,6 +8,8 @@ from html import escape
 from studio.catalogue import Catalogue
 from studio.jobs import ENLARGED_BY, Job
 from studio.pictures import Picture
+from studio.prompt_syntax import is_plain
+from studio.request import GenerationRequest
 
 from ui import words
 from ui.starting import STAGE_SCALE
@@ -101,6 +103,7 @@ def _recipe(picture: Picture, job: Job | None, catalogue: Catalogue) -> list[tup
     return [
         ("Prompt", request.prompt),
         ("Left out", request.negative_prompt),
+        ("Brackets", _brackets(request)),
         ("Model", picture.recipe.model_title),
         ("Scheduler", scheduler.label if scheduler else request.scheduler),
         ("Steps", str(request.num_inference_steps)),
@@ -114,6 +117,12 @@ def _recipe(picture: Picture, job: Job | None, catalogue: Catalogue) -> list[tup
         ("Made", f"{picture.created_at:%d %B %Y, %H:%M} UTC"),
         ("Weights", picture.recipe.revision),
     ]
+
+
+def _brackets(request: GenerationRequest) -> str:
+    """How the signs in the prompts were read, if there are any."""
+    has_signs = not (is_plain(request.prompt) and is_plain(request.negative_prompt))
+    return words.SYNTAXES[request.prompt_syntax] if has_signs else ""
 
 
 def _parent(picture: Picture) -> str:
