@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +36,20 @@ SAVED_BY = {
     "sd2-base": unets.save_sd2_base,
     "sd21-base": unets.save_sd2_base,
     "sd-turbo": unets.save_sd_turbo,
+    "sd15-lcm": partial(
+        unets.save_with_lora, save=unets.save_sd1, name="pytorch_lora_weights.safetensors"
+    ),
     "lcm": unets.save_lcm,
     "sdxl": unets.save_sdxl,
     "sdxl-turbo": unets.save_sdxl_turbo,
+    "sdxl-lightning": partial(
+        unets.save_with_lora,
+        save=unets.save_sdxl,
+        name="sdxl_lightning_4step_lora.safetensors",
+    ),
+    "sdxl-lcm": partial(
+        unets.save_with_lora, save=unets.save_sdxl, name="pytorch_lora_weights.safetensors"
+    ),
     "sdxl-refiner": unets.save_sdxl_refiner,
     "sd2-inpainting": unets_from_pictures.save_sd2_inpainting,
     "sd2-depth": unets_from_pictures.save_sd2_depth,

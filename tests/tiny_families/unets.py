@@ -5,6 +5,7 @@ The scheduler configs and the shapes of the U-Nets are those of the repositories
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from diffusers import (
 )
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from peft import LoraConfig, get_peft_model_state_dict
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPTextConfig
 
 from tiny_families import parts
@@ -97,6 +99,21 @@ def save_sdxl_refiner(folder: Path) -> Path:
         force_zeros_for_empty_prompt=False,
     )
     return _save(pipeline, folder)
+
+
+def save_with_lora(folder: Path, save: Callable[[Path], Path], name: str) -> Path:
+    """A checkpoint, and beside it a LoRA of its U-Net, in diffusers' format under that name."""
+    save(folder)
+    torch.manual_seed(0)
+    pipeline = DiffusionPipeline.from_pretrained(folder)
+    config = LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights="gaussian")
+    pipeline.unet.add_adapter(config)
+    layers = {
+        key: torch.randn_like(tensor)
+        for key, tensor in get_peft_model_state_dict(pipeline.unet).items()
+    }
+    pipeline.save_lora_weights(folder, unet_lora_layers=layers, weight_name=name)
+    return folder
 
 
 def pndm() -> PNDMScheduler:
