@@ -8,8 +8,9 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from studio.catalogue import Catalogue
 from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from pipelines.downloader import Downloader
     from pipelines.engine import Engine
+    from pipelines.manager import PipelineManager
 
 FIRST_PAGE_S = 0.3
 """Importing torch holds up all else: the first visitor's page goes out before."""
@@ -122,15 +124,20 @@ def start_downloader(studio: Studio, settings: Settings) -> Downloader:
 
 
 def start_engine(studio: Studio, settings: Settings) -> Engine:
-    """Import torch, which takes seconds, load the default model and take jobs."""
-    from pipelines.control import made_here
+    """Import torch, which takes seconds, load the default model and take jobs.
+
+    On your own machine models are loaded when they are wanted. A ZeroGPU Space lends its GPU for
+    one call at a time, and wants all models there before the first.
+    """
+    is_lent = "SPACES_ZERO_GPU" in os.environ
+    if is_lent:
+        import spaces  # before torch, whose CUDA it takes the place of
     from pipelines.device import pick_budget, pick_device
     from pipelines.engine import Engine
     from pipelines.holding import machine_of
     from pipelines.loader import Loader
     from pipelines.manager import PipelineManager
 
-    studio.set_control_maker(made_here)
     studio.set_machine(machine_of(pick_device(settings)))
     manager = PipelineManager(
         studio.catalogue,
@@ -139,9 +146,23 @@ def start_engine(studio: Studio, settings: Settings) -> Engine:
         on_state=studio.set_model_state,
     )
     engine = Engine(studio, manager, settings)
+    if is_lent:
+        engine = preloaded_engine(studio, manager, settings, spaces.GPU)
     engine.start()
     engine.warm(settings.model)
     return engine
+
+
+def preloaded_engine(
+    studio: Studio, manager: PipelineManager, settings: Settings, decorate: Callable[..., Any]
+) -> Engine:
+    """An engine whose models are loaded now and never let go; `decorate` is `spaces.GPU`."""
+    from pipelines.engine import Engine
+    from pipelines.zero_gpu import ZeroGpu
+
+    lent = ZeroGpu(decorate, studio.seconds)
+    lent.preload(manager, settings.preload or (settings.model,))
+    return Engine(studio, manager, settings, draw=lent.draw)
 
 
 if __name__ == "__main__":

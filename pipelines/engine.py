@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipelines.adapters import Adapters
 from pipelines.device import pick_device, tune_threads
-from pipelines.drawing import draw
+from pipelines.drawing import Drawn, draw
 from pipelines.editing import paste_back
 from pipelines.encoder import PromptEncoder
 from pipelines.lengths import notes_on_prompts
@@ -46,8 +46,15 @@ log = logging.getLogger(__name__)
 class Engine:
     """Draws the studio's jobs, one after the other, on one device."""
 
-    def __init__(self, studio: Studio, manager: PipelineManager, settings: Settings) -> None:
+    def __init__(
+        self,
+        studio: Studio,
+        manager: PipelineManager,
+        settings: Settings,
+        draw: Callable[..., Iterator[Drawn]] = draw,
+    ) -> None:
         self._studio = studio
+        self._draw = draw
         self._manager = manager
         self._settings = settings
         self._prompts = PromptEncoder(manager)
@@ -133,8 +140,8 @@ class Engine:
                 self._studio.add_note(job.id, note)
             scheduler_spec = self._studio.catalogue.get_scheduler(request.scheduler)
             flaws = []
-            each = draw(loaded, scheduler_spec, request, indices, watcher, images, refiner, said)
-            for drawn in each:
+            given = (loaded, scheduler_spec, request, indices, watcher, images, refiner, said)
+            for drawn in self._draw(*given):
                 image = drawn.image
                 if isinstance(image, Flaw):
                     self._studio.add_note(job.id, note_on(image, drawn.index))

@@ -61,6 +61,11 @@ def _paths(text: str) -> dict[str, Path]:
     return {key.strip(): _folder(path.strip()) for key, _, path in pairs}
 
 
+def _names(text: str) -> tuple[str, ...]:
+    """keys of models, several with ; between them"""
+    return tuple(name.strip() for name in text.split(";") if name.strip())
+
+
 def _device(text: str) -> str:
     """auto, cuda, cuda:0 (or another number), mps or cpu"""
     if not re.fullmatch(r"auto|mps|cpu|cuda(:\d{1,2})?", text):
@@ -112,6 +117,11 @@ class Settings:
     queue_limit: int = _setting(100, "Jobs that may wait, all visitors together", _count)
     owner_queue_limit: int = _setting(20, "Jobs of one visitor that may wait", _count)
     model: str = _setting("builtin", "Model that a new visitor starts with", _text)
+    preload: tuple[str, ...] = _setting(
+        (),
+        "Models that a ZeroGPU Space holds from the start: sdxl;sd-turbo; empty is the first one",
+        _names,
+    )
     model_paths: dict[str, Path] = _setting(
         {}, "Local folders of models: sd2=/models/sd2;builtin=/other", _paths
     )

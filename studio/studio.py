@@ -268,6 +268,10 @@ class Studio:
         self.catalogue.add(row)
         return row.key
 
+    def seconds(self, request: GenerationRequest) -> float | None:
+        """How long a request will take, from runs measured here; None until there were some."""
+        return self._estimates.total_s(request)
+
     def plan(self, model: str) -> Plan | None:
         """How this machine would hold a model; None until the engine has told what it has."""
         spec = self.catalogue.get_model(model)

@@ -120,6 +120,7 @@ def build_start(model: ModelSpec) -> dict[str, Component]:
         paint = gr.ImageEditor(
             visible=False,
             label="Paint over what is to be drawn anew",
+            show_label=False,
             type="pil",
             image_mode="RGBA",
             sources=(),
