@@ -46,6 +46,7 @@
   document.addEventListener('click', (event) => {
     if (!event.target.closest('[data-event="choose"]')) return;
     location.hash = '#/';
+    show();
     document.querySelector('#prompt textarea')?.focus();
   });
   addEventListener('hashchange', show);

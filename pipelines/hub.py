@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from pipelines.refusals import refusal
 from pipelines.transfer import CONNECT_TIMEOUT_S, Damaged, Meter, RemoteFile, Stop, Transfer
 from studio.errors import ModelUnavailable, StorageFailed
 from studio.model_files import INDEX, WEIGHTS, Unusable, missing_file, preferred, wanted_files
@@ -19,7 +20,6 @@ from studio.model_store import (
     find_file,
     find_folder,
     free_bytes,
-    page_of,
     snapshot,
     split_file,
 )
@@ -100,9 +100,21 @@ def fetch_file(
     held = find_file(source, name)
     if held is not None:
         return held
+    folder = fetch_chosen(source, lambda names, _: _only(name, names), title, settings, on_message)
+    return folder / name
+
+
+def fetch_chosen(
+    source: str, choose: Choose, title: str, settings: Settings, on_message: OnMessage
+) -> Path:
+    """Fetch what `choose` picks of a source's files; return the folder of its commit.
+
+    Raises:
+        ModelUnavailable, StorageFailed: as `fetch`; besides what `choose` raises.
+    """
 
     def fetch_one(source: str, talk: _Talk) -> Path:
-        return _fetch(source, lambda names, _: _only(name, names), settings, talk) / name
+        return _fetch(source, choose, settings, talk)
 
     return _first([source], title, fetch_one, on_message)[1]
 
@@ -156,19 +168,7 @@ def _first(
                 ) from exc
             log.warning("Could not fetch %s: %s", source, exc)
             failures[source] = exc
-    raise ModelUnavailable(_refusal(title, failures))
-
-
-def _refusal(title: str, failures: Mapping[str, Exception]) -> str:
-    """Why no source would do."""
-    causes = "; ".join(f"{source}: {_cause(exc, source)}" for source, exc in failures.items())
-    if any(isinstance(exc, Unusable) for exc in failures.values()):
-        return f"{title} cannot be used as it is on the Hub. Tried {causes}."
-    return (
-        f"{title} is not on this machine and could not be downloaded. Either it was removed "
-        f"from the Hub, or it is gated (accept its licence there and set `CROQUIS_HF_TOKEN`), or "
-        f"there is no connection. Tried {causes}."
-    )
+    raise ModelUnavailable(refusal(title, failures))
 
 
 def _aside(
@@ -282,24 +282,3 @@ def _run(transfer: Transfer, talk: _Talk) -> None:
             f"The connection was lost after {kept} of {talk.title}. These are kept: try again, and "
             f"it goes on from there."
         ) from exc
-
-
-def _cause(error: Exception, source: str) -> str:
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    if isinstance(error, Unusable):
-        return str(error)
-    if isinstance(error, GatedRepoError):
-        return f"gated, accept its licence at {page_of(source)}"
-    if isinstance(error, RepositoryNotFoundError):
-        return "removed, or private"
-    if isinstance(error, RevisionNotFoundError):
-        return "this revision was removed"
-    if isinstance(error, HfHubHTTPError) and error.response is not None:
-        return f"the Hub answered {error.response.status_code}"
-    return "no connection"

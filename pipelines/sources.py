@@ -51,11 +51,8 @@ class AdapterSources:
             chosen[:] = [_chosen(file, names)]
             return chosen
 
-        def fetch_one(source: str, talk: hub._Talk) -> Path:
-            return hub._fetch(source, choose, self._settings, talk)
-
         title = Path(file.file).name if file.file else file.repository
-        return hub._first([source], title, fetch_one, on_message)[1] / chosen[0]
+        return hub.fetch_chosen(source, choose, title, self._settings, on_message) / chosen[0]
 
 
 def pick_file(names: Sequence[str], repository: str) -> str:

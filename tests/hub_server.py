@@ -36,6 +36,9 @@ class HubServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), HubHandler)
         self.folder, self.log = folder, log
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Stay silent: clients hang up when they are stopped."""
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"

@@ -163,7 +163,7 @@ def test_each_source_is_named_with_its_cause(tmp_path: Path, endpoint: str) -> N
 
 def test_a_gated_repository_opens_to_the_token(tmp_path: Path, endpoint: str) -> None:
     refused = fetch(tmp_path, endpoint, "tiny/gated", hf_token="hf_other")
-    assert "tiny/gated: gated" in str(refused["error"])
+    assert "is gated: accept its licence at https://huggingface.co/tiny/gated" in str(refused)
     assert "hf_other" not in json.dumps(refused)
     assert fetch(tmp_path, endpoint, "tiny/gated", hf_token=TOKEN)["revision"]
 
@@ -401,7 +401,7 @@ def save_sharded(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("gated", "gated, accept its licence at https://huggingface.co/tiny/gated"),
+        ("gated", "is gated: accept its licence at https://huggingface.co/tiny/gated"),
         ("pickle", "only in pickle files"),
         ("lacking", "lacks the weights of “unet”"),
         ("huge", "more on the disk"),

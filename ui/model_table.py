@@ -100,6 +100,18 @@ def _render_row(row: ShelfRow, is_open: bool, has_token: bool) -> str:
     return (
         f'<tr role="row" data-model="{escape(row.spec.key)}"><th scope="row" role="rowheader">'
         f"<strong>{escape(row.spec.title)}</strong><p>{escape(row.spec.summary)}.</p></th>{rest}</tr>"
+        f"{_render_failure(row)}"
+    )
+
+
+def _render_failure(row: ShelfRow) -> str:
+    """Why the last download failed, across the whole table; "" if it did not."""
+    if row.download is None or row.download.state != "failed":
+        return ""
+    why = escape(words.plain(row.download.message))
+    return (
+        f'<tr role="row" class="why" data-of="{escape(row.spec.key)}">'
+        f'<td role="cell" colspan="{len(HEADS)}"><p class="failed">{why}</p></td></tr>'
     )
 
 
@@ -127,7 +139,7 @@ def _render_size(row: ShelfRow) -> str:
         return f"<p>{'the host’s folder' if row.spec.folder else 'part of Croquis'}</p>"
     about = "about " if "download_gb" in row.spec.uncertain else ""
     text = f"<p>{about}{row.spec.download_gb:g} GB</p>"
-    if row.nbytes >= 1e6:
+    if row.nbytes >= 1e6 and not row.is_downloading:
         text += f"<p><small>{size_text(row.nbytes)} on disk</small></p>"
     return text
 
@@ -141,8 +153,6 @@ def _render_state(row: ShelfRow) -> str:
     lines = [f'<p class="state {state}">{escape(label)}</p>']
     if row.lacks:
         lines.append(f"<p><small>needs the package {escape(', '.join(row.lacks))}</small></p>")
-    if download is not None and download.state == "failed":
-        lines.append(f'<p class="failed">{escape(words.plain(download.message))}</p>')
     if download is not None and download.state == "stopped" and row.can_download:
         lines.append("<p><small>stopped; what came is kept</small></p>")
     return "".join(lines)

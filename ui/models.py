@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import wraps
 from html import escape
 from typing import Any
 
@@ -170,6 +171,7 @@ class ModelsEvents:
     def refusing(self, fn: Callable[..., Updates]) -> Callable[..., Updates]:
         """Let an event answer a CroquisError with its text, inside the tab."""
 
+        @wraps(fn)
         def answer(*args: Any) -> Updates:
             try:
                 return fn(*args)
@@ -177,7 +179,6 @@ class ModelsEvents:
                 notice = render_notice(escape(words.plain(str(exc))), error=True)
                 return self._shown() | {self._parts.notice: notice}
 
-        answer.__annotations__ = fn.__annotations__  # Gradio finds its EventData by these
         return answer
 
     def _told(self, sentence: str) -> Updates:
