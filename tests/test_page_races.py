@@ -260,13 +260,16 @@ def test_stop_between_two_jobs_stops_the_next_one(
     assert states == [JobState.CANCELLED, JobState.DONE]
 
 
+FIELD_TYPES = ("textbox", "number", "dropdown", "radio", "slider", "checkbox", "file")
+
+
 def test_no_answer_of_the_server_can_set_a_field(site: Site) -> None:
     config = build_blocks(site.studio).get_config_file()
     props = {one["id"]: one["props"] for one in config["components"]}
     labels = {
         one["id"]: one["type"]
         for one in config["components"]
-        if one["type"] in ("textbox", "number", "dropdown", "radio", "file")
+        if one["type"] in FIELD_TYPES
         and one["props"].get("elem_id") != "answer"
     }
     assert len(labels) > len(FIELDS)
