@@ -17,6 +17,10 @@ SHOWN_CHARACTERS = 200
 CLIP_TOKENIZERS = ("tokenizer", "tokenizer_2", "prior_tokenizer")
 LONG_TOKENIZERS = ("tokenizer_3", "tokenizer_2", "tokenizer")
 """Names of the component that reads most; beside a T5 there may be a CLIP that reads less."""
+CHATTING = ("Flux2KleinPipeline", "ZImagePipeline")
+"""Classes for which a prompt is a turn of a chat: the words before it count too."""
+INSTRUCTED = ("SanaPipeline", "SanaSprintPipeline")
+"""Classes that put an instruction before the prompt, and leave two places of the length to it."""
 
 
 def notes_on_prompts(loaded: LoadedModel, request: GenerationRequest) -> tuple[str, ...]:
@@ -32,7 +36,7 @@ def notes_on_prompts(loaded: LoadedModel, request: GenerationRequest) -> tuple[s
 
 def _notes_on_length(loaded: LoadedModel, texts: dict[str, str]) -> tuple[str, ...]:
     """One note for each prompt of which something is left out."""
-    tokenizer = _tokenizer(loaded)
+    tokenizer = longest_tokenizer(loaded)
     if tokenizer is None:
         return ()
     limit = read_length(loaded, tokenizer)
@@ -45,7 +49,7 @@ def _notes_on_length(loaded: LoadedModel, texts: dict[str, str]) -> tuple[str, .
     )
 
 
-def _tokenizer(loaded: LoadedModel) -> PreTrainedTokenizerBase | None:
+def longest_tokenizer(loaded: LoadedModel) -> PreTrainedTokenizerBase | None:
     """The one that reads most of a prompt."""
     parts = getattr(loaded.pipeline, "components", {})
     names = CLIP_TOKENIZERS if loaded.spec.prompt_encoder == "clip" else LONG_TOKENIZERS
@@ -56,7 +60,15 @@ def read_length(loaded: LoadedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """How many tokens of words the model reads: a CLIP says so itself, others are told."""
     is_clip = loaded.spec.prompt_encoder == "clip"
     limit = tokenizer.model_max_length if is_clip else loaded.spec.max_tokens
-    return int(limit) - int(tokenizer.num_special_tokens_to_add())
+    return int(limit) - _tokens_beside(loaded.spec.pipeline_class, tokenizer)
+
+
+def _tokens_beside(pipeline_class: str, tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many tokens that are no words of the prompt take a place within the length."""
+    if pipeline_class in CHATTING:
+        turn = tokenizer.apply_chat_template([{"role": "user", "content": "@"}], tokenize=False)
+        return len(tokenizer(turn.partition("@")[0], add_special_tokens=False).input_ids)
+    return 2 if pipeline_class in INSTRUCTED else int(tokenizer.num_special_tokens_to_add())
 
 
 def cut_text(tokenizer: PreTrainedTokenizerBase, text: str, limit: int) -> str:

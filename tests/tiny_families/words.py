@@ -31,6 +31,13 @@ HIDDEN = 16
 T5_PIECES = 60
 SPIECE_MODEL = "spiece.model"
 
+INSTRUCTED_WORDS = (
+    "system|Describe| the| image| by| detailing| color| shape| size| texture| quantity| text"
+    "| spatial| relationships| of| objects| and| background|user|assistant"
+)
+"""Words around each prompt of Qwen-Image. It leaves out the 34 tokens before the prompt, so each
+of these is one token here too."""
+
 TEXTS = (
     "a red fox in the snow beside a blue chair",
     "the quick brown dog jumps over many lazy cats",
@@ -85,10 +92,11 @@ def t5_encoder() -> T5EncoderModel:
 
 
 def qwen_tokenizer() -> Qwen2Tokenizer:
-    """One token for each byte, and the marks of a chat; pads at its right end."""
+    """One token for each byte, the marks of a chat, and its words; pads at its right end."""
     vocabulary = {letter: index for index, letter in enumerate(sorted(ByteLevel.alphabet()))}
     made = Qwen2Tokenizer(vocab=vocabulary, model_max_length=2048, padding_side="right")
     made.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    made.add_tokens(INSTRUCTED_WORDS.split("|"))
     made.chat_template = CHATML
     return made
 
@@ -135,7 +143,7 @@ def qwen_that_sees() -> Qwen2_5_VLForConditionalGeneration:
 
 def _sizes() -> dict[str, Any]:
     return {
-        "vocab_size": 272,
+        "vocab_size": 288,
         "hidden_size": HIDDEN,
         "intermediate_size": 32,
         "num_attention_heads": 2,
