@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from PIL import Image
 from tiny_families.house import (
     draw_family,
     family_catalogue,
@@ -28,12 +31,15 @@ from tiny_house import RecordingWatcher
 from transformers import PreTrainedTokenizerBase
 
 from pipelines import drawing
+from pipelines.engine import Engine
 from pipelines.lengths import cut_text, longest_tokenizer, read_length
 from pipelines.loader import Loader
 from pipelines.manager import PipelineManager
 from pipelines.previews import PreviewMap
 from studio.errors import Cancelled, InvalidRequest
 from studio.ingredients import START_TASKS, SecondPass
+from studio.jobs import JobState
+from studio.studio import Studio
 
 every_family = pytest.mark.parametrize("key", SAVED_BY)
 
@@ -369,3 +375,26 @@ def test_it_draws_in_the_number_format_of_a_gpu(key: str, monkeypatch: pytest.Mo
     assert len(watcher.previews) == family_request(key).num_inference_steps
     with small.borrow(key) as loaded:
         assert str(loaded.pipeline.transformer.dtype) == f"torch.{row_of(key).gpu_dtype}"
+
+
+def test_one_engine_draws_them_all_and_says_what_it_leaves_out(
+    manager: PipelineManager, tmp_path: Path
+) -> None:
+    settings = family_settings(*SAVED_BY, data_dir=tmp_path)
+    catalogue = family_catalogue(settings)
+    studio = Studio(settings, catalogue)
+    studio.start()
+    engine = Engine(studio, PipelineManager(catalogue, Loader(settings), 10**6), settings)
+    engine.start()
+    for key in SAVED_BY:
+        request = family_request(key, prompt="a red fox " * 200, num_inference_steps=2)
+        job_id = studio.submit(request, "visitor").id
+        while (job := studio.job(job_id, "visitor")).is_active:
+            time.sleep(0.02)
+        assert (job.state, job.error) == (JobState.DONE, None), key
+        assert any("Left out" in note for note in job.notes), key
+        kept = Image.open(studio.picture(job.picture_ids[0], "visitor").path)
+        [expected] = draw_family(manager, request)
+        np.testing.assert_array_equal(np.asarray(kept), expected)
+    engine.close()
+    studio.close()
