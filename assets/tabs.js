@@ -27,6 +27,7 @@
 
   let saidAt = 0;
   let wasRunning = false;
+  let failures = 0;
   function tick() {
     if (!document.querySelector('#top nav [aria-current]')) show();
     if (root.dataset.tab !== 'models' || document.hidden) return;
@@ -34,8 +35,11 @@
     const isSlow = !running && document.querySelector('#models table');
     if (Date.now() - lookedAt >= (isSlow ? LOOK_IDLE_MS : LOOK_EVERY_MS)) look();
     if (running && Date.now() - saidAt >= SAY_EVERY_MS) say(running.dataset.say);
-    if (!running && wasRunning) say('The download has ended');
+    const failed = document.querySelectorAll('#models .failed').length;
+    if (failed > failures) say('A download has failed. Its row says why.');
+    else if (!running && wasRunning) say('The download has ended.');
     wasRunning = Boolean(running);
+    failures = failed;
   }
 
   function say(text) {

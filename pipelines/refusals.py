@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from studio.model_files import Unusable
-from studio.model_store import page_of
+from studio.model_store import page_of, snapshot
 
 
 def refusal(title: str, failures: Mapping[str, Exception]) -> str:
@@ -46,4 +46,4 @@ def _cause(error: Exception, source: str) -> str:
         return "this revision was removed"
     if isinstance(error, HfHubHTTPError) and error.response is not None:
         return f"the Hub answered {error.response.status_code}"
-    return "no connection"
+    return "only partly on disk, and no connection" if snapshot(source) else "no connection"

@@ -142,6 +142,22 @@ def test_what_is_on_disk_serves_when_the_source_is_gone(tmp_path: Path, endpoint
         assert again["revision"] == first["revision"]
 
 
+def test_a_file_that_went_missing_on_disk_is_fetched_alone(
+    tmp_path: Path, endpoint: str, server: HubServer
+) -> None:
+    assert fetch(tmp_path, endpoint, "tiny/good")["revision"]
+    lost = next(tmp_path.rglob(f"snapshots/*/{UNET}"))
+    lost.resolve().unlink()
+    lost.unlink()
+    failed = fetch(tmp_path, endpoint, "tiny/good", offline=True)
+    assert "tiny/good: only partly on disk, and no connection" in str(failed["error"])
+    server.log.write_text("")
+    assert fetch(tmp_path, endpoint, "tiny/good")["revision"]
+    asked = [line.split()[1] for line in server.log.read_text().splitlines()]
+    assert asked
+    assert all(path.endswith(UNET) for path in asked if "/cdn/" in path)
+
+
 def test_every_source_is_pinned_to_its_own_commit(tmp_path: Path, endpoint: str) -> None:
     gone = "f" * 40
     fetched = fetch(tmp_path, endpoint, f"tiny/gone@{gone} tiny/good@{gone} tiny/good@{OLDER}")

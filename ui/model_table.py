@@ -182,9 +182,10 @@ def _render_delete(row: ShelfRow) -> str:
     also = f" {escape(', '.join(row.sharing))} would go too." if row.sharing else ""
     sure = _named("delete_model", f"Delete {size_text(row.freed)}", row.spec.key, row.spec.title)
     return (
-        f'<details name="sure"><summary class="quiet" '
-        f'aria-label="Delete {escape(row.spec.title)}">Delete</summary>'
-        f"<p>It would have to be downloaded again.{also}</p>{sure}</details>"
+        '<details name="sure"><summary class="quiet"><span class="ask">Delete</span>'
+        f'<span class="keep">Keep</span><span class="sr-only"> {escape(row.spec.title)}</span>'
+        f'</summary><div class="sure"><p>It would have to be downloaded again.{also}</p>{sure}'
+        "</div></details>"
     )
 
 
