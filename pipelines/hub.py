@@ -20,6 +20,7 @@ from studio.model_store import (
     find_file,
     find_folder,
     free_bytes,
+    repository_folder,
     snapshot,
     split_file,
 )
@@ -223,6 +224,11 @@ def _fetch(source: str, choose: Choose, settings: Settings, talk: _Talk) -> Path
     transfer = Transfer(repository, answer.sha or commit or "", chosen, settings.hf_token)
     _check_room(transfer, talk.title)
     _run(transfer, talk)
+    if commit is None:
+        # What has no model_index.json would not be found again without a connection.
+        newest = repository_folder(repository) / "refs" / "main"
+        newest.parent.mkdir(parents=True, exist_ok=True)
+        newest.write_text(transfer.commit, encoding="utf-8")
     return snapshot(f"{repository}@{transfer.commit}") or cache_folder()
 
 
