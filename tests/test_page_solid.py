@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -49,18 +50,23 @@ def colours(page: Page) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(page.locator("#mesh canvas").screenshot())))[..., :3]
 
 
-def red(page: Page) -> np.ndarray:
-    """Where the canvas is red."""
-    shown = colours(page).astype(int)
-    return (shown[..., 0] > 100) & (shown[..., 0] > shown[..., 1] + 60)
+def is_red(shown: np.ndarray) -> np.ndarray:
+    """Where pixels are red."""
+    levels = shown.astype(int)
+    return (levels[..., 0] > 100) & (levels[..., 0] > levels[..., 1] + 60)
+
+
+def wait_for(page: Page, is_there: Callable[[np.ndarray], bool]) -> None:
+    """Wait until the viewer shows a thing, as told from its pixels."""
+    for _ in range(200):
+        page.wait_for_timeout(200)
+        if is_there(colours(page)):
+            return
+    raise AssertionError("the viewer does not show it")
 
 
 def wait_for_chair(page: Page) -> None:
-    for _ in range(600):
-        page.wait_for_timeout(200)
-        if red(page).mean() > 0.02:
-            return
-    raise AssertionError("the viewer shows no chair")
+    wait_for(page, lambda shown: is_red(shown).mean() > 0.02)
 
 
 @pytest.fixture
@@ -108,11 +114,11 @@ def test_the_viewer_turns_by_keyboard_and_the_gallery_stays(
     wait_for_chair(page)
     canvas = page.locator('#mesh canvas[tabindex="0"]')
     canvas.focus()
-    before = red(page)
+    before = is_red(colours(page))
     for _ in range(8):
         page.keyboard.press("ArrowRight", delay=60)
     page.wait_for_timeout(500)
-    assert (red(page) != before).mean() > 0.01
+    assert (is_red(colours(page)) != before).mean() > 0.01
     expect(page.locator(".sheet.picture img")).to_have_attribute("src", last)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement !== document.querySelector('#mesh canvas')")
@@ -189,13 +195,9 @@ def test_a_real_run_of_shap_e_ends_in_the_viewer(
     ask(page, "a red chair")
     page.locator("#mesh canvas").wait_for()
     expect(page.locator("#turning img")).to_be_visible()
-    for _ in range(300):
-        page.wait_for_timeout(200)
-        if colours(page).std() > 5:
-            break
-    assert colours(page).std() > 5
-    page.locator("#solid").scroll_into_view_if_needed()
-    visitor.shot_as_it_is("shap-e", full_page=True)
+    wait_for(page, lambda shown: shown[100:-100, 100:-100].std(axis=(0, 1)).max() > 10)
+    page.locator("#mesh").scroll_into_view_if_needed()
+    visitor.shot_as_it_is("shap-e")
     [picture] = site.studio.pictures(owner_of(page))
     assert picture.recipe.request.model == "shap-e"
     engine.close()

@@ -53,7 +53,7 @@ class Wiring:
         self._fresh = fresh
         run = [parts.live, parts.progress, parts.stop, parts.drawn, parts.started]
         gallery = [parts.sheet, parts.actions, parts.details, parts.strip, parts.view]
-        gallery += [parts.turning, parts.mesh]
+        gallery += [parts.turning, parts.solid]
         paint = parts.controls.start_paint
         self._quick: dict[str, Any] = {
             "queue": False,

@@ -48,7 +48,8 @@ class Parts:
     sheet: gr.HTML
     turning: gr.HTML
     """The view of a thing from all sides, if the picture on the sheet shows one."""
-    mesh: gr.Model3D
+    solid: gr.HTML
+    """Id of the picture on the sheet if it has a mesh, not shown; its change fills the viewer."""
     live: gr.HTML
     progress: gr.HTML
     actions: gr.HTML

@@ -19,10 +19,15 @@ VIEWER_HEIGHT = 320
 """Px."""
 _WHITE = (1.0, 1.0, 1.0, 1.0)
 """Red, green, blue and opacity of the viewer's ground: that of the views."""
+_ADDRESS = """(id) => {
+  const place = `pictures/${id}.glb`;
+  return id ? { path: place, url: place, orig_name: 'mesh.glb' } : null;
+}"""
 
 
 def build_solid() -> dict[str, Component]:
-    """Build both parts; nothing of the viewer is loaded until a picture has a mesh."""
+    """Build the parts; nothing of the viewer but its frame is loaded until there is a mesh."""
+    solid = gr.HTML("", visible="hidden", elem_id="solid-id")
     with gr.Column(elem_id="solid"):
         turning = gr.HTML("", elem_id="turning", apply_default_css=False)
         mesh = gr.Model3D(
@@ -32,18 +37,20 @@ def build_solid() -> dict[str, Component]:
             height=VIEWER_HEIGHT,
             elem_id="mesh",
         )
-    # Gradio would copy the file to where its address alone opens it: the browser asks our route.
-    mesh.postprocess = _address
-    return {"turning": turning, "mesh": mesh}
+    # The browser says what the viewer loads: from the server, Gradio would first copy the file to
+    # where its address alone opens it. Ours asks for the visitor's cookie.
+    solid.change(
+        None, inputs=[solid], outputs=[mesh], js=_ADDRESS, queue=False, api_visibility="private"
+    )
+    return {"solid": solid, "turning": turning}
 
 
 def show_solid(parts: Parts, picture: Picture | None) -> dict[Component, object]:
-    """Both parts for the picture on the sheet, hidden if it is flat."""
+    """The parts for the picture on the sheet, hidden if it is flat."""
     has_mesh = picture is not None and picture.attachment(GLB) is not None
     return {
         parts.turning: render_turning(picture) if picture is not None else "",
-        # Its value alone: after an update of properties Gradio goes on with a new component.
-        parts.mesh: picture.id if picture is not None and has_mesh else None,
+        parts.solid: picture.id if picture is not None and has_mesh else "",
     }
 
 
@@ -72,11 +79,3 @@ def render_turning(picture: Picture) -> str:
 
 def _link(place: str, suffix: str, text: str) -> str:
     return f'<a class="quiet" href="{place}{suffix}?download=1" download>{text}</a>'
-
-
-def _address(picture_id: str | None) -> dict[str, str] | None:
-    """What the viewer loads, relative to the page, so that the visitor's cookie goes with it."""
-    if picture_id is None:
-        return None
-    address = f"pictures/{picture_id}{GLB}"
-    return {"path": address, "url": address, "orig_name": f"mesh{GLB}"}
