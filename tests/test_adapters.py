@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hub_server import HubServer
 from safetensors.torch import load_file, save_file
 from tiny_adapters import (
     ANNA,
@@ -31,6 +36,7 @@ from pipelines.sources import pick_file
 from studio.adapters import HubFile, UploadedFile, parse_source, split_word
 from studio.errors import Cancelled, InvalidRequest, ModelUnavailable, NotFound
 from studio.ingredients import Lora
+from studio.settings import ROOT
 from studio.weights import Weights, check_fits, read_weights
 
 MODELS = ("sd15", "sdxl")
@@ -237,6 +243,17 @@ def test_a_word_inside_another_is_not_it_and_the_visitor_hears_that(
     assert watcher.notes == ["The word “art” of an embedding is in neither prompt: no effect."]
 
 
+def test_a_word_may_be_weighed(house: House, tmp_path: Path) -> None:
+    source = house.keep(save_embedding(tmp_path / "moss.safetensors", {"emb_params": vectors(2)}))
+    drawn = [
+        house.draw(
+            family_request("sd15", prompt=prompt, prompt_syntax="a1111", embeddings=(source,))
+        ).tobytes()
+        for prompt in ("a moss", "a (moss:1.4)", "a (moss:1.0)")
+    ]
+    assert drawn[0] == drawn[2] != drawn[1]
+
+
 def test_the_visitor_may_choose_the_word_and_each_vector_counts(
     house: House, tmp_path: Path
 ) -> None:
@@ -399,6 +416,68 @@ def test_pickles_of_the_hub_are_refused_with_what_to_do() -> None:
 def test_what_the_hub_cannot_give_is_a_clear_error(house: House) -> None:
     with pytest.raises(ModelUnavailable, match="nobody/nothing"):
         house.draw(with_loras("sd15", ("nobody/nothing", 1.0)))
+
+
+FETCH = """
+import json, sys
+from pathlib import Path
+from pipelines.sources import AdapterSources
+from studio.adapter_files import AdapterFiles
+from studio.adapters import parse_source
+from studio.errors import CroquisError
+from studio.settings import Settings
+
+messages = []
+sources = AdapterSources(AdapterFiles(Path(sys.argv[1])), Settings(offline=sys.argv[2] == "off"))
+for text in sys.argv[3:]:
+    try:
+        path = sources.fetched(parse_source(text), messages.append)
+        print(json.dumps({"name": path.name, "nbytes": path.stat().st_size}))
+    except CroquisError as exc:
+        print(json.dumps({"error": type(exc).__name__ + ": " + str(exc)}))
+"""
+
+
+def test_a_lora_of_the_hub_is_fetched_once_by_its_name(house: House, tmp_path: Path) -> None:
+    """In a process of its own: the Hub's client reads its address when it is imported."""
+    repositories = tmp_path / "hub"
+    for name in ("anna/moss", "anna/pickled", "anna/steps", "anna/gated"):
+        (repositories / name).mkdir(parents=True)
+    with house.manager.borrow("sd15") as loaded:
+        lora = save_lora(loaded, repositories / "anna/moss/moss.safetensors")
+    (repositories / "anna/pickled/weights.bin").write_bytes(b"pickle")
+    for place in ("steps/1", "steps/2", "gated/moss"):
+        (repositories / f"anna/{place}.safetensors").write_bytes(lora.read_bytes())
+    (repositories / "anna/gated/.hub.json").write_text('{"gated": true}')
+    server = HubServer(0, repositories, tmp_path / "log")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def fetch(*texts: str, mode: str = "on") -> list[dict[str, object]]:
+        env = os.environ | {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "cache")}
+        env |= {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        command = [sys.executable, "-c", FETCH, str(tmp_path), mode, *texts]
+        ran = subprocess.run(
+            command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=120
+        )
+        assert ran.returncode == 0, ran.stderr
+        return [json.loads(line) for line in ran.stdout.splitlines()]
+
+    whole = {"name": "moss.safetensors", "nbytes": lora.stat().st_size}
+    by_name, by_file, *refused = fetch(
+        "anna/moss",
+        "anna/moss/moss.safetensors",
+        "anna/moss/other.safetensors",
+        "anna/pickled",
+        "anna/steps",
+        "anna/gated",
+        "anna/gone",
+    )
+    assert by_name == by_file == whole
+    expected = ("no file “other", "no .safetensors", "has 2 files", "accept", "removed")
+    for answer, words in zip(refused, expected, strict=True):
+        assert words in str(answer["error"]), answer
+    server.shutdown()
+    assert fetch("anna/moss", mode="off") == [whole]
 
 
 def test_a_word_is_checked() -> None:

@@ -97,6 +97,19 @@ def from_adapters(request: GenerationRequest) -> dict[str, object]:
     return values
 
 
+def told_of(request: GenerationRequest) -> list[tuple[str, str]]:
+    """What a request adds to its model, as names and sentences; "" is nothing."""
+    loras = [f"{_short(lora.source)} at {lora.weight:g}" for lora in request.loras]
+    control, reference = request.control, request.reference
+    follows = f"{KINDS[control.kind].lower()}, strength {control.weight:g}" if control else ""
+    return [
+        ("LoRA", ", ".join(loras)),
+        ("Embeddings", ", ".join(map(_short, request.embeddings))),
+        ("Follows", follows),
+        ("Reference", f"a picture, strength {reference.weight:g}" if reference else ""),
+    ]
+
+
 def without_adapters(model: ModelSpec, offered: Sequence[str]) -> dict[str, object]:
     """Defaults of the fields that are hidden for a model: what it cannot do is never sent.
 
@@ -169,6 +182,11 @@ def preview_of(maker: ControlMaker, kind: str, picture: Image.Image) -> str:
     buffer = io.BytesIO()
     maker(kind, picture).save(buffer, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _short(source: str) -> str:
+    """A source as a reader wants it: a file of the visitor's has a long id."""
+    return re.sub(r"input-([0-9a-f]{8})[0-9a-f]{56}", r"your file \1", source)
 
 
 def _source(value: object) -> str:
