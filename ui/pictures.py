@@ -12,6 +12,7 @@ from studio.prompt_syntax import is_plain
 from studio.request import GenerationRequest
 
 from ui import words
+from ui.adapters import told_of
 from ui.starting import STAGE_SCALE
 
 PAGE = 60
@@ -112,6 +113,7 @@ def _recipe(picture: Picture, job: Job | None, catalogue: Catalogue) -> list[tup
         ("Size", f"{kept} px" if kept == drawn else f"{kept} px, drawn at {drawn}"),
         ("Enlarged", _parent(picture)),
         ("Started from", words.start(request)),
+        *told_of(request),
         ("Seamless", "" if request.tiling == "none" else words.TILINGS[request.tiling]),
         ("Time", _time(job)),
         ("Made", f"{picture.created_at:%d %B %Y, %H:%M} UTC"),
