@@ -23,8 +23,6 @@ from studio.specs import ModelSpec
 if TYPE_CHECKING:
     from studio.studio import Studio
 
-FETCHED_BY_HAND = ("min_dalle", "hosted")
-"""Backends whose models are not fetched from the Hub as they are."""
 IN_USE = ("loaded", "loading")
 
 
@@ -58,11 +56,7 @@ class ShelfRow:
     def can_download(self) -> bool:
         """Whether there is something left to download."""
         state = self.availability.state
-        return (
-            not self.is_downloading
-            and state in ("download", "partial")
-            and self.spec.backend not in FETCHED_BY_HAND
-        )
+        return not self.is_downloading and state in ("download", "partial") and not self.lacks
 
     @property
     def can_delete(self) -> bool:

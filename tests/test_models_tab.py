@@ -208,6 +208,7 @@ def test_a_download_that_fails_says_why_in_its_row(url: str, visit: Callable[...
     failed = page.locator('#models tr[data-of="flux1-schnell"] .failed')
     expect(failed).to_contain_text(f"accept its licence at https://huggingface.co/{GATED}")
     expect(failed).to_contain_text("CROQUIS_HF_TOKEN")
+    expect(failed.get_by_role("link")).to_have_attribute("href", f"https://huggingface.co/{GATED}")
     expect(page.locator("#voice")).to_contain_text("A download has failed")
     failed.scroll_into_view_if_needed()
     visitor.shot_as_it_is("models-failed-1280")

@@ -22,6 +22,7 @@ _USE = {
 _STATES = {"loaded": "in memory", "download": "to be downloaded"}
 """States of which the table says it shorter: the size has a column of its own."""
 _UNITS = {"MB": 1e6, "GB": 1e9}
+_PAGE = re.compile(r"https://huggingface\.co/[\w.-]+/[\w.-]*\w")
 _SHARE = re.compile(r"([\d.]+) (MB|GB) of ([\d.]+) (MB|GB)")
 
 
@@ -111,7 +112,7 @@ def _render_failure(row: ShelfRow) -> str:
     why = escape(words.plain(row.download.message))
     return (
         f'<tr role="row" class="why" data-of="{escape(row.spec.key)}">'
-        f'<td role="cell" colspan="{len(HEADS)}"><p class="failed">{why}</p></td></tr>'
+        f'<td role="cell" colspan="{len(HEADS)}"><p class="failed">{_linked(why)}</p></td></tr>'
     )
 
 
@@ -194,6 +195,11 @@ def _named(event: str, text: str, key: str, title: str) -> str:
     plain = words.button(event, text, value=key)
     label = f'<span class="sr-only"> {escape(title)}</span></button>'
     return plain.replace("</button>", label)
+
+
+def _linked(text: str) -> str:
+    """A text that is HTML already, with the Hub's addresses in it as links."""
+    return _PAGE.sub(lambda found: _link(found[0], found[0]), text)
 
 
 def _link(url: str, text: str) -> str:
