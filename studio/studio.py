@@ -256,6 +256,8 @@ class Studio:
             StorageFailed: it could not be remembered.
         """
         self.shelf.check_open()
+        if not isinstance(typed, str):
+            raise InvalidRequest("Type a model as owner/name, or the whole path of a folder.")
         here = [row for row in self.catalogue.models.values() if row.backend != "hosted"]
         for row in here:
             if typed.strip() in row.also_called:  # its former home on the Hub is empty
