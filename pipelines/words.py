@@ -20,16 +20,16 @@ from torch import nn
 from studio.adapters import check_word
 from studio.errors import InvalidRequest
 from studio.request import GenerationRequest
-from studio.weights import check_fits, read_weights
+from studio.weights import SDXL_PAIRS, check_fits, read_weights
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
     from studio.specs import ModelSpec
 
-ENCODERS = {"clip_l": "", "clip_g": "_2"}
-"""SDXL's names of its two encoders, and the ends of their components' names here."""
-NAMELESS = {"emb_params", "*", "clip_l", "clip_g"}
+ENDS = ("", "_2")
+"""Ends of the names of the components: SDXL has two tokenizers and text encoders."""
+NAMELESS = {"emb_params", "*"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,14 +121,12 @@ def _by_encoder(
     Raises:
         InvalidRequest: an encoder of the model gets none, or of another width.
     """
-    has_both = tensors.keys() >= {"clip_l", "clip_g"}
-    found = (
-        {end: tensors[name] for name, end in ENCODERS.items()}
-        if has_both
-        else {"": tensors.get("emb_params", next(iter(tensors.values())))}
-    )
+    found = {"": tensors.get("emb_params", next(iter(tensors.values())))}
+    for pair in SDXL_PAIRS:
+        if tensors.keys() == {*pair}:
+            found = {end: tensors[name] for end, name in zip(ENDS, pair, strict=True)}
     found = {end: torch.atleast_2d(vectors) for end, vectors in found.items()}
-    names = [f"text_encoder{end}" for end in ENCODERS.values()]
+    names = [f"text_encoder{end}" for end in ENDS]
     encoders = {
         name.removeprefix("text_encoder"): pipeline.components[name]
         for name in names

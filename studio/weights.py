@@ -37,6 +37,8 @@ KINDS: Mapping[str, str] = {
     "unknown": "no adapter that Croquis knows",
 }
 
+SDXL_PAIRS = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"))
+"""What files call the vectors for SDXL's first and second encoder."""
 SHOWN_TRIGGERS = 8
 
 _BASE_OF_TEXT_WIDTH = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl_refiner", 256: "croquis"}
@@ -161,7 +163,7 @@ def _base_title(base: str, model_title: str) -> str:
 
 def _is_embedding(shapes: Mapping[str, tuple[int, ...]]) -> bool:
     flat = all(len(shape) in (1, 2) for shape in shapes.values())
-    named = shapes.keys() <= {"clip_l", "clip_g"} or "emb_params" in shapes
+    named = any(shapes.keys() == {*pair} for pair in SDXL_PAIRS) or "emb_params" in shapes
     return flat and (len(shapes) == 1 or named)
 
 

@@ -37,7 +37,7 @@ from studio.adapters import HubFile, UploadedFile, parse_source, split_word
 from studio.errors import Cancelled, InvalidRequest, ModelUnavailable, NotFound
 from studio.ingredients import Lora
 from studio.settings import ROOT
-from studio.weights import Weights, check_fits, read_weights
+from studio.weights import SDXL_PAIRS, Weights, check_fits, read_weights
 
 MODELS = ("sd15", "sdxl")
 
@@ -268,15 +268,16 @@ def test_the_visitor_may_choose_the_word_and_each_vector_counts(
     assert drawn[0] == drawn[1] != drawn[2]
 
 
+@pytest.mark.parametrize("names", SDXL_PAIRS)
 def test_sdxl_reads_a_word_with_both_encoders_and_sums_up_at_the_end(
-    house: House, tmp_path: Path
+    house: House, tmp_path: Path, names: tuple[str, str]
 ) -> None:
-    tensors = {"clip_l": vectors(1, seed=1), "clip_g": vectors(1, seed=2)}
+    tensors = {name: vectors(1, seed=seed) for seed, name in enumerate(names)}
     source = house.keep(save_embedding(tmp_path / "moss.safetensors", tensors))
     request = family_request("sdxl", prompt="a moss", embeddings=(source,))
     drawn = house.draw(request)
     assert not np.array_equal(drawn, house.draw(replace(request, embeddings=())))
-    other = {**tensors, "clip_g": vectors(1, seed=3)}
+    other = {**tensors, names[1]: vectors(1, seed=3)}
     second = house.keep(save_embedding(tmp_path / "other.safetensors", other))
     changed = house.draw(replace(request, embeddings=(f"{second} as moss",)))
     assert not np.array_equal(drawn, changed)
