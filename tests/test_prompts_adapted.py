@@ -59,7 +59,9 @@ def test_words_change_and_long_prompts_are_read(house: House, key: str, what: st
 @pytest.mark.parametrize("key", BASES)
 def test_taught_words_can_be_weighed(house: House, tmp_path: Path, key: str) -> None:
     numbers = torch.randn(2, 16, generator=torch.Generator().manual_seed(1))
-    own = {"clip_l": numbers, "clip_g": numbers.flip(0)} if key == "sdxl" else {"emb_params": numbers}
+    own = (
+        {"clip_l": numbers, "clip_g": numbers.flip(0)} if key == "sdxl" else {"emb_params": numbers}
+    )
     source = house.keep(save_embedding(tmp_path / "moss.safetensors", own))
     plain = house.draw(family_request(key, prompt="a moss fox", embeddings=(source,)))
     same, weighed, untaught = (
