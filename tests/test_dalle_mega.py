@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,7 +20,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hub_server import COMMIT, HubServer
 from PIL import Image
+from test_hub import run
 from tiny_families.dalle import save_tiny_dalle
 from tiny_house import RecordingWatcher
 
@@ -272,3 +275,42 @@ def test_only_its_own_size_and_no_negative_prompt(folder: Path, tmp_path: Path) 
         with pytest.raises(InvalidRequest):
             catalogue.check(replace(order(), **change))
     assert not catalogue.get_model(KEY).negative_prompt
+
+
+FETCH = """
+import json, sys
+from pathlib import Path
+from pipelines.loader import Loader
+from studio.catalogue import Catalogue
+from studio.catalogue_files import MODELS_TOML, SCHEDULERS_TOML
+from studio.settings import Settings
+
+settings = Settings(device="cpu", data_dir=Path(sys.argv[1]))
+row = Catalogue.load(MODELS_TOML, SCHEDULERS_TOML, settings).get_model("dalle-mega")
+found = Loader(settings).find(row, lambda text: None)
+files = sorted(str(path.relative_to(found.folder)) for path in found.folder.rglob("*.*"))
+print(json.dumps({"revision": found.revision, "files": files}))
+"""
+
+
+def test_its_files_come_by_the_houses_own_download_and_nothing_else(
+    folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "hub" / "kuprel" / "min-dalle")
+    (tmp_path / "hub" / "kuprel" / "min-dalle" / "decoder_mini.pt").write_bytes(b"not wanted")
+    server = HubServer(0, tmp_path / "hub", tmp_path / "asked.txt")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    found = run(FETCH, tmp_path / "home", server.url, str(tmp_path / "kept"))
+    server.shutdown()
+    assert found["revision"] == f"kuprel/min-dalle@{COMMIT[:12]}"
+    assert found["files"] == [
+        "decoder/model.safetensors",
+        "detoker/model.safetensors",
+        "encoder/model.safetensors",
+        "model_index.json",
+        "tokenizer/merges.txt",
+        "tokenizer/vocab.json",
+    ]
+    asked = (tmp_path / "asked.txt").read_text()
+    assert "encoder.pt" in asked
+    assert "decoder_mini.pt" not in asked
