@@ -12,7 +12,7 @@ setup: .venv/run.stamp
 	$(PIP) -r requirements.txt
 	touch $@
 
-.venv/dev.stamp: .venv/run.stamp requirements-dev.txt
+.venv/dev.stamp: .venv/run.stamp requirements-dev.txt requirements-dalle.txt
 	$(PIP) -r requirements-dev.txt
 	touch $@
 
