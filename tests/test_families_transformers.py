@@ -41,7 +41,11 @@ from studio.ingredients import START_TASKS, SecondPass
 from studio.jobs import JobState
 from studio.studio import Studio
 
-every_family = pytest.mark.parametrize("key", SAVED_BY)
+every_row = pytest.mark.parametrize("key", SAVED_BY)
+
+ONE_OF_EACH = {row_of(key).pipeline_class: key for key in reversed(SAVED_BY)}.values()
+"""A row for each pipeline class, for what does not depend on more of the row."""
+every_class = pytest.mark.parametrize("key", ONE_OF_EACH)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +53,7 @@ def manager() -> PipelineManager:
     return family_manager(*SAVED_BY)
 
 
-@every_family
+@every_row
 def test_it_is_the_rows_class_small_and_of_a_known_size(manager: PipelineManager, key: str) -> None:
     files = [file for file in family_folder(key).rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) < 2e6
@@ -78,7 +82,7 @@ CARDS: Mapping[str, Mapping[str, Any]] = {
 """What the examples on the cards, with a negative prompt where it counts, pass to the pipeline."""
 
 
-@every_family
+@every_row
 def test_it_draws_the_bits_of_the_bare_pipeline(manager: PipelineManager, key: str) -> None:
     card = CARDS[key]
     pipe = DiffusionPipeline.from_pretrained(family_folder(key))
@@ -93,17 +97,12 @@ def test_it_draws_the_bits_of_the_bare_pipeline(manager: PipelineManager, key: s
     ).images[0]
     negative = {name: value for name, value in card.items() if name == "negative_prompt"}
     request = family_request(key, num_inference_steps=2, height=96, **negative)
-    own = replace(request, scheduler=OWN.get(key, request.scheduler))
-    [drawn] = draw_family(manager, own)
+    [drawn] = draw_family(manager, request)
     assert drawn.shape == (96, 64, 3)
     np.testing.assert_array_equal(drawn, np.asarray(image))
 
 
-OWN: Mapping[str, str] = {}
-"""The scheduler of a checkpoint where the row begins with another."""
-
-
-@every_family
+@every_row
 def test_progress_is_in_order_and_previews_show_what_is_decoded(
     manager: PipelineManager, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,7 +147,7 @@ def decoded_latents(manager: PipelineManager, key: str) -> Iterator[list[torch.T
         del vae.decode
 
 
-@every_family
+@every_row
 def test_cancel_stops_within_one_step_and_leaves_the_model_as_it_was(
     manager: PipelineManager, key: str
 ) -> None:
@@ -161,7 +160,7 @@ def test_cancel_stops_within_one_step_and_leaves_the_model_as_it_was(
     np.testing.assert_array_equal(draw_family(manager, request), [expected])
 
 
-@every_family
+@every_row
 def test_a_seed_draws_one_picture_alone_and_in_a_request(
     manager: PipelineManager, key: str
 ) -> None:
@@ -173,7 +172,7 @@ def test_a_seed_draws_one_picture_alone_and_in_a_request(
     assert (two[0] != other_text).any()
 
 
-@every_family
+@every_class
 def test_two_at_once_are_the_two_that_are_drawn_alone(
     manager: PipelineManager, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,7 +186,7 @@ def test_two_at_once_are_the_two_that_are_drawn_alone(
     np.testing.assert_allclose(together, alone, atol=2)
 
 
-@every_family
+@every_row
 def test_a_negative_prompt_is_heeded_with_guidance_or_refused(
     manager: PipelineManager, key: str
 ) -> None:
@@ -207,7 +206,7 @@ def test_a_negative_prompt_is_heeded_with_guidance_or_refused(
     np.testing.assert_array_equal(*unguided)
 
 
-@every_family
+@every_row
 def test_guidance_costs_a_second_look_or_none_as_the_row_says(
     manager: PipelineManager, key: str
 ) -> None:
@@ -247,7 +246,7 @@ def test_all_its_schedulers_draw(manager: PipelineManager, key: str, scheduler: 
     assert watcher.steps[-1][0] == watcher.steps[0][1] == len(watcher.steps) - 1
 
 
-@every_family
+@every_class
 def test_every_number_of_steps_draws_up_to_a_few(manager: PipelineManager, key: str) -> None:
     """Sana Sprint's middle step is for two of them alone."""
     for steps in range(row_of(key).min_steps, 5):
@@ -256,7 +255,7 @@ def test_every_number_of_steps_draws_up_to_a_few(manager: PipelineManager, key: 
         assert [step for step, _, _ in watcher.steps] == list(range(steps + 1))
 
 
-@every_family
+@every_class
 def test_what_is_said_to_be_left_out_of_a_text_and_no_more_is_not_read(
     manager: PipelineManager, key: str
 ) -> None:
@@ -280,7 +279,7 @@ def count_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
     return len(tokenizer(text, add_special_tokens=False).input_ids)
 
 
-@every_family
+@every_class
 def test_sizes_are_kept_to_or_refused(manager: PipelineManager, key: str) -> None:
     catalogue, row = family_catalogue(family_settings(key)), row_of(key)
     steps = row.min_steps
@@ -294,8 +293,8 @@ def test_sizes_are_kept_to_or_refused(manager: PipelineManager, key: str) -> Non
 
 
 def tasks_from_pictures() -> list[tuple[str, str]]:
-    """Every row with every task that starts from a picture."""
-    pairs = [(key, task) for key in SAVED_BY for task in row_of(key).tasks]
+    """Every class with every task that starts from a picture."""
+    pairs = [(key, task) for key in ONE_OF_EACH for task in row_of(key).tasks]
     return [(key, task) for key, task in pairs if task in START_TASKS]
 
 
@@ -315,7 +314,7 @@ def test_tasks_from_pictures_heed_the_picture(
     assert (drawn != of_another).any()
 
 
-@pytest.mark.parametrize("key", [key for key in SAVED_BY if row_of(key).image_to_image_class])
+@pytest.mark.parametrize("key", [key for key in ONE_OF_EACH if row_of(key).image_to_image_class])
 def test_a_second_pass_keeps_to_the_sizes_that_it_can_draw(
     manager: PipelineManager, key: str
 ) -> None:
@@ -364,7 +363,7 @@ def test_dev_reads_guidance_and_schnell_does_not() -> None:
         assert config["guidance_embeds"] is expected
 
 
-@every_family
+@every_class
 def test_it_draws_in_the_number_format_of_a_gpu(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.drawing.PREVIEW_INTERVAL_S", 0.0)
     settings = replace(family_settings(key), dtype=row_of(key).gpu_dtype)
@@ -380,13 +379,13 @@ def test_it_draws_in_the_number_format_of_a_gpu(key: str, monkeypatch: pytest.Mo
 def test_one_engine_draws_them_all_and_says_what_it_leaves_out(
     manager: PipelineManager, tmp_path: Path
 ) -> None:
-    settings = family_settings(*SAVED_BY, data_dir=tmp_path)
+    settings = family_settings(*ONE_OF_EACH, data_dir=tmp_path)
     catalogue = family_catalogue(settings)
     studio = Studio(settings, catalogue)
     studio.start()
     engine = Engine(studio, PipelineManager(catalogue, Loader(settings), 10**6), settings)
     engine.start()
-    for key in SAVED_BY:
+    for key in ONE_OF_EACH:
         request = family_request(key, prompt="a red fox " * 200, num_inference_steps=2)
         job_id = studio.submit(request, "visitor").id
         while (job := studio.job(job_id, "visitor")).is_active:
