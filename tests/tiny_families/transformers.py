@@ -313,3 +313,14 @@ SAVED_BY = {
     "qwen-image": save_qwen_image,
 }
 """What saves the tiny checkpoint of a row of assets/models.toml."""
+
+ONE_OF_EACH = (
+    "pixart-sigma",
+    "sd35-medium",
+    "flux1-schnell",
+    "flux2-klein",
+    "sana-sprint",
+    "z-image",
+    "qwen-image",
+)
+"""A row for each pipeline class, for what does not depend on more of the row."""
