@@ -29,8 +29,9 @@ browser:
 run: setup
 	$(BIN)/python app.py
 
+# One process for each core; a file's tests stay together, as they share a server or a model.
 test: .venv/lab.stamp browser
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .
