@@ -132,12 +132,14 @@ def start_engine(studio: Studio, settings: Settings) -> Engine:
     is_lent = "SPACES_ZERO_GPU" in os.environ
     if is_lent:
         import spaces  # before torch, whose CUDA it takes the place of
+    from pipelines.control import made_here
     from pipelines.device import pick_budget, pick_device
     from pipelines.engine import Engine
     from pipelines.holding import machine_of
     from pipelines.loader import Loader
     from pipelines.manager import PipelineManager
 
+    studio.set_control_maker(made_here)
     studio.set_machine(machine_of(pick_device(settings)))
     manager = PipelineManager(
         studio.catalogue,
