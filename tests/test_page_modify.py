@@ -149,9 +149,7 @@ def test_a_picture_of_one_s_own_is_a_start(open_page: OpenPage, site: Site, tmp_
 def test_a_model_that_draws_from_words_alone_says_so(open_page: OpenPage, site: Site) -> None:
     page = open_page().page
     draw(page)
-    plain = next(
-        row for row in site.studio.catalogue.models.values() if row.key == "vq-diffusion"
-    )
+    plain = next(row for row in site.studio.catalogue.models.values() if row.key == "vq-diffusion")
     page.click("#model input")
     page.keyboard.type(plain.title)
     expect(page.locator("[role=option]")).to_have_count(1)

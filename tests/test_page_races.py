@@ -269,8 +269,7 @@ def test_no_answer_of_the_server_can_set_a_field(site: Site) -> None:
     labels = {
         one["id"]: one["type"]
         for one in config["components"]
-        if one["type"] in FIELD_TYPES
-        and one["props"].get("elem_id") != "answer"
+        if one["type"] in FIELD_TYPES and one["props"].get("elem_id") != "answer"
     }
     assert len(labels) > len(FIELDS)
     for event in config["dependencies"]:
