@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,9 @@ class AdapterSources:
 
     def __init__(self, uploads: AdapterFiles, settings: Settings) -> None:
         self._uploads = uploads
-        self._settings = settings
+        # A stranger must not read what the host's token opens.
+        lent = settings.lets_manage_models
+        self._settings = settings if lent else replace(settings, hf_token=None)
 
     def uploaded(self, file: UploadedFile, owner: str) -> tuple[Path, str]:
         """A visitor's own file, and what it was called; raises NotFound."""
@@ -42,7 +45,7 @@ class AdapterSources:
             InvalidRequest: the repository has no such file, or no safetensors file.
         """
         source = f"{file.repository}@{file.commit}" if file.commit else file.repository
-        held = _held(source, file.file)
+        held = _held(source, file.file, self._settings.offline)
         if held is not None:
             return held
         chosen: list[str] = []
@@ -81,10 +84,18 @@ def _chosen(file: HubFile, names: Sequence[str]) -> str:
     return name
 
 
-def _held(source: str, name: str | None) -> Path | None:
-    """The file, if it is on disk."""
+def _held(source: str, name: str | None, offline: bool) -> Path | None:
+    """The file, if it is on disk and certainly the one that is meant.
+
+    Which file a repository means, the Hub is asked: another visitor may have fetched another one.
+    """
     if name is not None:
         return find_file(source, name)
+    usual = (find_file(source, one) for one in USUAL_NAMES)
+    if found := next((path for path in usual if path is not None), None):
+        return found
+    if not offline:
+        return None
     folder = snapshot(source)
     kept = folder.rglob(f"*{SUFFIX}") if folder is not None else ()
     paths = {str(path.relative_to(folder)): path for path in kept}  # type: ignore[arg-type]

@@ -59,12 +59,17 @@ def parse_source(text: str, what: str = "LoRA") -> Source:
         )
     match = _REPOSITORY.fullmatch(plain)
     file = match["file"] if match else None
-    if match is None or ".." in plain or (file and not file.endswith(SUFFIX)):
+    if match is None or not _is_plain(plain) or (file and not file.endswith(SUFFIX)):
         raise InvalidRequest(
             f"“{text}” is no {what} that can be found: type owner/name or "
             f"owner/name/file{SUFFIX} as on the Hub, or upload the file."
         )
     return HubFile(repository=match["repository"], file=file, commit=match["commit"])
+
+
+def _is_plain(path: str) -> bool:
+    """Whether a name leads nowhere but into its repository."""
+    return not any(part in path for part in ("..", "//", "\\")) and not path.endswith("/")
 
 
 def split_word(text: str) -> tuple[str, str | None]:

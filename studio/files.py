@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from studio.errors import StorageFailed
 
@@ -14,7 +15,7 @@ from studio.errors import StorageFailed
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file that is there as a whole or not at all, also after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(path.suffix + ".part")
+    part = path.with_suffix(f"{path.suffix}.{uuid4().hex}.part")  # two may write the same file
     try:
         with part.open("wb") as file:
             file.write(content)

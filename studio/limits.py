@@ -57,6 +57,14 @@ def _check_steps(spec: ModelSpec, steps: int) -> None:
         )
 
 
+def _check_refiner(request: GenerationRequest) -> None:
+    if request.refiner and (request.start or request.second_pass):
+        raise InvalidRequest(
+            "The refiner draws the end of a picture from words alone: leave out `refiner`, or the "
+            "picture to start from and the second drawing."
+        )
+
+
 def _check_parts(spec: ModelSpec, request: GenerationRequest) -> None:
     """Refuse what this model cannot start from, or be changed by."""
     task = request.start.task if request.start else _task_from_text(spec)
@@ -79,6 +87,7 @@ def _check_parts(spec: ModelSpec, request: GenerationRequest) -> None:
     for name, is_offered in offered.items():
         if getattr(request, name) and not is_offered:
             raise InvalidRequest(f"{spec.title} takes no `{name}`: leave it out.")
+    _check_refiner(request)
 
 
 def _check_second_pass(spec: ModelSpec, request: GenerationRequest) -> None:

@@ -46,7 +46,9 @@ def find_folder(spec: ModelSpec) -> tuple[str, Path] | None:
 def find_file(source: str, name: str) -> Path | None:
     """One file of a repository, if it is on disk."""
     folder = snapshot(source)
-    return folder / name if folder is not None and (folder / name).is_file() else None
+    if folder is None or Path(name).is_absolute() or ".." in Path(name).parts:
+        return None
+    return folder / name if (folder / name).is_file() else None
 
 
 def split_file(text: str) -> tuple[str, str]:
@@ -105,6 +107,8 @@ def size_of(repository: str) -> int:
 
 def repositories(spec: ModelSpec) -> tuple[str, ...]:
     """The repositories of the Hub that a model may be loaded from."""
+    if spec.folder is not None:
+        return ()
     sources = [*spec.sources, *spec.prior_sources]
     if spec.hub_lora:
         sources.append(split_file(spec.hub_lora)[0])

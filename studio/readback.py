@@ -11,6 +11,7 @@ from studio.catalogue import Catalogue
 from studio.dialects import find_settings
 from studio.errors import InvalidRequest
 from studio.found import Found
+from studio.ingredients import PARTS
 from studio.pngtext import read_text_chunks
 from studio.recipes import OWN_CHUNK
 from studio.request import RANDOM_SEED, GenerationRequest
@@ -36,6 +37,9 @@ class ReadRecipe:
     """What was found and has no field here."""
     warnings: tuple[str, ...] = ()
     """What the visitor should know, such as a scheduler that is not here."""
+    request: GenerationRequest | None = None
+    """Holds the parts that were found (a start, LoRAs and the like); its words and numbers are
+    those of `fields` only where the parts depend on them. None if no parts were found."""
 
 
 def read_recipe(png: Path | bytes, catalogue: Catalogue) -> ReadRecipe:
@@ -67,6 +71,7 @@ class _Reading:
 
     def result(self) -> ReadRecipe:
         """Map everything."""
+        request = self._take_parts()
         self._pick_plain()
         self._split_size()
         self._find_model()
@@ -79,11 +84,27 @@ class _Reading:
             fields=self._accepted,
             unmapped=_texts(self._unmapped),
             warnings=tuple(warning[:_LONGEST_SHOWN] for warning in self._warnings),
+            request=request,
         )
+
+    def _take_parts(self) -> GenerationRequest | None:
+        """The parts of our own recipe: whole, or none of them with a word on why."""
+        values, found = self._found.values, self._found.dialect == "Croquis"
+        parts: dict[str, object] = {name: values[name] for name in _PARTS if name in values} if found else {}
+        if not parts:
+            return None
+        sides: dict[str, object] = {name: values[name] for name in ("width", "height") if name in values}
+        try:
+            return GenerationRequest.from_json({**_PROBE.to_json(), **sides, **parts})
+        except (InvalidRequest, TypeError, AttributeError, ValueError) as exc:
+            self._warnings.append(f"What it starts from and adds cannot be read: {exc}"[:200])
+            return None
 
     def _pick_plain(self) -> None:
         """Only text and numbers can be a setting; an empty text is none, but for one field."""
         for name, raw in self._found.values.items():
+            if name in _PARTS:
+                continue
             if isinstance(raw, (list, dict)):
                 self._warnings.append(f"`{name}` cannot be read: it is a {type(raw).__name__}.")
             elif isinstance(raw, (str, int, float)) and (raw != "" or name == "negative_prompt"):
@@ -205,6 +226,7 @@ _CONVERTERS: dict[str, Callable[[Value], Value]] = {
     "tiling": _text,
     "prompt_syntax": _text,
 }
+_PARTS = (*PARTS, "loras", "embeddings", "refiner")
 _CHECKED_BY_MODEL = ("scheduler", "width", "height", "num_images", "upscale", "tiling")
 
 _PROBE = GenerationRequest(

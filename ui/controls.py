@@ -42,7 +42,7 @@ class Controls:
     upscale: gr.Radio
     tiling: gr.Radio
     prompt_syntax: gr.Radio
-    second_scale: gr.Radio
+    second_scale: gr.Number
     second_strength: gr.Slider
     refiner: gr.Checkbox
     adapters: dict[str, Component]

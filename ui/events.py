@@ -30,6 +30,7 @@ from ui.form import (
     shown_of,
     to_request,
 )
+from ui.missing import MISSING, parts_of, without_missing
 from ui.parts import Parts, Undo, View, render_notice
 from ui.pictures import PAGE
 from ui.refusing import value_of
@@ -60,6 +61,7 @@ class CreateEvents:
         """
         owner = owner_of(request)
         values = restore(self._studio.catalogue, saved, self._studio.settings.model)
+        values |= without_missing(self._studio, owner, values)
         kept = saved if isinstance(saved, dict) else {}
         mended = {name: value for name, value in values.items() if value != kept.get(name)}
         updates = self._show.form(asked, mended, values)
@@ -205,7 +207,9 @@ class CreateEvents:
         """Bring back the deleted picture or the form as it was."""
         updates: Updates = {self._parts.notice: "", self._parts.undo: Undo()}
         if undo.values is not None:
-            return updates | self._show.form(asked, undo.values, undo.values)
+            owner = owner_of(request)
+            updates |= self._show.form(asked, undo.values, undo.values, owner)
+            return updates | self._show.paint(owner, undo.values)
         if undo.picture_id is None:
             raise NotFound("There is nothing left to undo: the server was started again.")
         owner = owner_of(request)
@@ -216,11 +220,15 @@ class CreateEvents:
         self, event: gr.EventData, asked: str, request: gr.Request, **values: object
     ) -> Updates:
         """Copy a picture's settings into the form."""
-        recipe = self._studio.picture(value_of(event), owner_of(request)).recipe
+        owner = owner_of(request)
+        recipe = self._studio.picture(value_of(event), owner).recipe
         filled = fill(self._studio.catalogue, values, from_request(recipe.request))
-        return self._show.filled(asked, values, filled, "The form has this picture's settings.")
+        said = "The form has this picture's settings."
+        return self._show.filled(asked, values, filled, said, owner)
 
-    def on_dropped(self, asked: str, dropped: str | None, **values: object) -> Updates:
+    def on_dropped(
+        self, asked: str, dropped: str | None, request: gr.Request, **values: object
+    ) -> Updates:
         """Fill the form from a PNG's settings, and say what was found; draw nothing."""
         emptied: Values = {"dropped": None}
         if not dropped:
@@ -237,8 +245,11 @@ class CreateEvents:
             named = ", ".join(escape(words.shorten(name, 40)) for name in list(found.unmapped)[:12])
             sentences.append(f"Not understood: {named}.")
         sentences += [escape(words.plain(warning)) for warning in found.warnings]
-        filled = fill(self._studio.catalogue, values, found.fields) | emptied
-        return self._show.filled(asked, values, filled, " ".join(sentences))
+        owner = owner_of(request)
+        parts, missing = parts_of(self._studio, owner, found.request)
+        sentences += [MISSING] if missing else []
+        taken = fill(self._studio.catalogue, values, {**found.fields, **parts}) | emptied
+        return self._show.filled(asked, values, taken, " ".join(sentences), owner)
 
     def on_last_seed(self, asked: str, request: gr.Request) -> Updates:
         """Put the seed of the newest job into the form."""
@@ -254,7 +265,8 @@ class CreateEvents:
         new = catalogue.get_model(str(values["model"]))
         followed = follow_model(catalogue, old, new, values)
         # Also those that stay: the answer to an earlier choice may have changed them meanwhile.
-        following = {name: followed.values[name] for name in (*FOLLOWING, "width", "height")}
+        others = ("width", "height", "start_task")
+        following = {name: followed.values[name] for name in (*FOLLOWING, *others)}
         updates = self._show.form(asked, following, followed.values)
         # A choice is told twice: Gradio fires once more when its list closes.
         if new is not old:

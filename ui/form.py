@@ -38,7 +38,8 @@ FIELDS = (
     *ADAPTER_FIELDS,
 )
 """The words and numbers of a request and of its start, each with a control of its own."""
-_OF_PARTS = (*PASS_FIELDS, *START_FIELDS, *ADAPTER_FIELDS)
+PART_FIELDS = (*PASS_FIELDS, *START_FIELDS, *ADAPTER_FIELDS)
+"""Those of them that stand for parts of a request."""
 FOLLOWING = (
     "scheduler",
     "num_inference_steps",
@@ -108,7 +109,7 @@ def to_request(values: Mapping[str, object]) -> GenerationRequest:
     Raises:
         InvalidRequest: a value breaks its rule, or is not a number at all.
     """
-    given = {name: _number(values[name]) for name in FIELDS if name not in _OF_PARTS}
+    given = {name: _number(values[name]) for name in FIELDS if name not in PART_FIELDS}
     for name in ("prompt", "negative_prompt"):
         given[name] = values[name] or ""
     given["seed"] = _seed(values["seed"])
@@ -126,7 +127,7 @@ def to_request(values: Mapping[str, object]) -> GenerationRequest:
 
 def from_request(request: GenerationRequest) -> Values:
     """Form values that draw the same picture again."""
-    values: Values = {name: getattr(request, name) for name in FIELDS if name not in _OF_PARTS}
+    values: Values = {name: getattr(request, name) for name in FIELDS if name not in PART_FIELDS}
     values["seed"] = "" if request.seed == RANDOM_SEED else str(request.seed)
     return values | from_passes(request) | from_start(request) | from_adapters(request)
 

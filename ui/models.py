@@ -160,7 +160,7 @@ class ModelsEvents:
         catalogue = self._studio.catalogue
         old, new = catalogue.get_model(form_model), catalogue.get_model(value_of(event))
         followed = follow_model(catalogue, old, new, {**values, "model": new.key})
-        names = ("model", *FOLLOWING, "width", "height")
+        names = ("model", *FOLLOWING, "width", "height", "start_task")
         following = {name: followed.values[name] for name in names}
         updates = self._create.show.form(asked, following, followed.values)
         if new is not old:

@@ -18,7 +18,6 @@ Values = Mapping[str, object]
 
 PASS_FIELDS = ("second_scale", "second_strength", "refiner")
 """The form's fields of what comes after the first drawing."""
-SCALES = [("Off", 1), ("1.5 times", 1.5), ("2 times", 2)]
 STRENGTH = 0.5
 
 
@@ -51,11 +50,12 @@ def from_passes(request: GenerationRequest) -> dict[str, object]:
 def build_passes(model: ModelSpec) -> dict[str, Component]:
     """Build the controls, by their names in Controls."""
     shown = fit_passes(model, pass_defaults())
-    scale = gr.Radio(
-        SCALES,
-        value=1,
+    scale = gr.Number(
+        1,
+        step=0.5,
         label=words.LABELS["second_scale"],
-        info="Draws the finished picture over, larger, for more detail; off at first.",
+        info="Draws the finished picture over, so many times as large, for more detail; "
+        "1 (off) to 4, at first 1.",
         elem_id="second-scale",
         visible=shown["second_scale"]["visible"],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from html import escape
 
 import gradio as gr
@@ -124,8 +125,9 @@ class Show:
         model, maker = catalogue.get_model(key), self._studio.control_maker
         offered, preview = self._studio.controls.offered(model), ""
         if owner is not None and maker is not None and makes_preview(whole):
-            picture = self._studio.image(str(whole["control_picture"]), owner)
-            preview = preview_of(maker, str(whole["control_kind"]), picture)
+            with suppress(NotFound):  # deleted since: the form must stay usable
+                picture = self._studio.image(str(whole["control_picture"]), owner)
+                preview = preview_of(maker, str(whole["control_kind"]), picture)
         fit |= fit_adapters(model, offered, whole, preview)
         return self.answer(asked, values, fit | {"form_model": {"value": key}})
 
@@ -134,7 +136,10 @@ class Show:
         editor = self._parts.controls.start_paint
         if not is_painting(whole):
             return {editor: gr.ImageEditor(value=None, visible=False)}
-        picture = self._studio.image(str(whole["start_picture"]), owner)
+        try:
+            picture = self._studio.image(str(whole["start_picture"]), owner)
+        except NotFound:  # deleted since: the form must stay usable
+            return {editor: gr.ImageEditor(value=None, visible=False)}
         picture.thumbnail((EDITOR_SIDE, EDITOR_SIDE))
         value = {"background": picture, "layers": [], "composite": picture}
         return {editor: gr.ImageEditor(value=value, visible=True)}
@@ -144,9 +149,12 @@ class Show:
         said = {"asked": asked, "values": values, "fit": fit}
         return {self._parts.answer: json.dumps(said)}
 
-    def filled(self, asked: str, before: Values, taken: Values, sentence: str) -> Updates:
+    def filled(
+        self, asked: str, before: Values, taken: Values, sentence: str, owner: str
+    ) -> Updates:
         """The form after it was filled from somewhere, with the way back."""
-        updates = self.form(asked, taken, {**before, **taken})
+        whole = {**before, **taken}
+        updates = self.form(asked, taken, whole, owner) | self.paint(owner, whole)
         updates[self._parts.undo] = Undo(values=dict(before))
         updates[self._parts.notice] = render_notice(sentence, undo=True)
         return updates

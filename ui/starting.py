@@ -103,8 +103,9 @@ def build_start(model: ModelSpec) -> dict[str, Component]:
     """Build the part by names in Controls; page.css hides it until a picture is chosen."""
     with gr.Column(elem_id="start"):
         view = clickable("start-view", "unstart")
+        # Gradio compares what comes with the choices built here: all that any model has.
         task = gr.Radio(
-            _choices(model),
+            [(words.TASKS[task], task) for task in START_TASKS],
             value="image_to_image",
             label=words.LABELS["start_task"],
             elem_id="start-task",
