@@ -15,6 +15,8 @@ from api.limits import BodyLimitMiddleware
 from api.pictures import build_picture_routes
 from api.visitor import VisitorMiddleware
 
+OWN_FILE, STRANGERS_FILE = "2gb", "64mb"
+"""Of an upload: a LoRA for SDXL has up to a gigabyte, a picture has not."""
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 
@@ -41,7 +43,7 @@ def build_server(studio: Studio) -> FastAPI:
         footer_links=[],
         run_history=False,
         show_error=False,
-        max_file_size="64mb",
+        max_file_size=OWN_FILE if studio.settings.lets_manage_models else STRANGERS_FILE,
         ssr_mode=False,
         pwa=False,
         mcp_server=False,
