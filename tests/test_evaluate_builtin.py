@@ -113,7 +113,7 @@ def test_the_variants_are_the_rows_that_share_the_builtin_checkpoint(tmp_path):
     rows = variants(catalogue)
     assert rows[0].key == "builtin"
     assert {row.sources for row in rows} == {catalogue.get_model("builtin").sources}
-    fast = replace(rows[0], key="fast", lora=str(tmp_path))
+    fast = replace(rows[0], key="fast", fused_lora=str(tmp_path))
     more = Catalogue(catalogue.models | {"fast": fast}, catalogue.schedulers, Settings())
     assert "fast" not in [row.key for row in variants(more)]
     (tmp_path / LORA_FILE).touch()

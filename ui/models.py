@@ -78,7 +78,9 @@ def _build_add(*, is_shown: bool) -> dict[str, Any]:
 
 def _wire(parts: ModelsParts, events: ModelsEvents) -> None:
     changing = [
-        getattr(parts, one.name) for one in fields(parts) if one.name not in ("look", "add")
+        getattr(parts, one.name)
+        for one in fields(parts)
+        if one.name not in ("look", "add", "typed")
     ]
     quick: dict[str, Any] = {
         "queue": False,
@@ -143,7 +145,7 @@ class ModelsEvents:
         key = self._studio.shelf.add(typed)
         self._offer_choices()
         title = self._studio.catalogue.get_model(key).title
-        return self._told(f"{title} is in the list.") | {self._parts.typed: ""}
+        return self._told(f"{title} is in the list.")
 
     def on_forget(self, event: gr.EventData) -> Updates:
         """Take a model off the list that was added here."""
