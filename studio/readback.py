@@ -89,11 +89,12 @@ class _Reading:
 
     def _take_parts(self) -> GenerationRequest | None:
         """The parts of our own recipe: whole, or none of them with a word on why."""
-        values, found = self._found.values, self._found.dialect == "Croquis"
-        parts: dict[str, object] = {name: values[name] for name in _PARTS if name in values} if found else {}
+        found = self._found.values if self._found.dialect == "Croquis" else {}
+        parts: dict[str, object] = {name: found[name] for name in _PARTS if name in found}
         if not parts:
             return None
-        sides: dict[str, object] = {name: values[name] for name in ("width", "height") if name in values}
+        size = ("width", "height")
+        sides: dict[str, object] = {name: found[name] for name in size if name in found}
         try:
             return GenerationRequest.from_json({**_PROBE.to_json(), **sides, **parts})
         except (InvalidRequest, TypeError, AttributeError, ValueError) as exc:
