@@ -23,6 +23,7 @@ from pipelines.control import control_picture
 from pipelines.device import pick_device, pick_dtype
 from pipelines.guides import GuideFiles, load_guide
 from pipelines.holding import place
+from pipelines.loader import short_hash
 from pipelines.lora import LoraFile, add_loras, check_loras
 from pipelines.shells import build_shell
 from pipelines.twins import is_grouped, is_offloaded, twin_of
@@ -157,7 +158,9 @@ class Adapters:
             add_loras(pipeline, loras, loaded.spec)
         words = teach_words(pipeline, embeddings, loaded.spec)
         pipeline = _placed(pipeline, loaded, self._device)
-        self._last[loaded] = _Changed(key, replace(loaded, pipeline=pipeline), words)
+        revision = f"{loaded.revision}+{short_hash([one.path for one in (*loras, *embeddings)])}"
+        changed = replace(loaded, pipeline=pipeline, revision=revision)
+        self._last[loaded] = _Changed(key, changed, words)
         return self._last[loaded]
 
     def _loras(self, request: GenerationRequest, owner: str, watcher: Watcher) -> list[LoraFile]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psutil
 import torch
 from diffusers import DiffusionPipeline
 
@@ -19,11 +20,14 @@ WORK_SHARE = 1.2
 
 
 def machine_of(device: str) -> Machine:
-    """What there is to hold models in."""
-    ram_gb = usable_bytes() / 1e9
+    """What there is to hold models in: what is free, and what this process has, but could free."""
+    own = psutil.Process().memory_info().rss
+    free = psutil.virtual_memory().available + own
+    ram_gb = min(usable_bytes(), free) / 1e9
     device_gb = ram_gb
     if device.startswith("cuda"):
-        device_gb = torch.cuda.get_device_properties(device).total_memory / 1e9
+        free_there = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+        device_gb = free_there / 1e9
     return Machine(kind=device.partition(":")[0], device_gb=device_gb, ram_gb=ram_gb)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -288,11 +288,12 @@ def _fuse_lora(pipeline: DiffusionPipeline, weights: Path) -> None:
 def _revision(commit: str | None, weights: list[Path], lora: Path | None) -> str:
     """Name what a picture is drawn with: the Hub's commit or the files' hash, and the LoRA's."""
     if commit is None:
-        return f"{LOCAL}@{_short_hash([*weights, lora] if lora else weights)}"
-    return f"{commit}+{_short_hash([lora])}" if lora else commit
+        return f"{LOCAL}@{short_hash([*weights, lora] if lora else weights)}"
+    return f"{commit}+{short_hash([lora])}" if lora else commit
 
 
-def _short_hash(weights: list[Path]) -> str:
+def short_hash(weights: Sequence[Path]) -> str:
+    """The first 12 digits of the SHA-256 of some files, one after the other."""
     digest = hashlib.sha256()
     for path in weights:
         with path.open("rb") as stream:

@@ -115,6 +115,22 @@ def test_the_weight_counts_and_none_is_no_lora(house: House, loras: dict[str, li
     np.testing.assert_array_equal(drawn[0.5], with_none)
 
 
+def test_the_recipe_names_the_very_files_that_were_added(
+    house: House, loras: dict[str, list[str]]
+) -> None:
+    named = []
+    for chosen in ([0], [1], [0, 1], [0], []):
+        request = with_loras("sd15", *((loras["sd15"][place], 1.0) for place in chosen))
+        with (
+            house.manager.borrow("sd15") as loaded,
+            house.adapters.applied(loaded, request, {}, ANNA, Listener()) as adapted,
+        ):
+            named.append(adapted.loaded.revision)
+            assert named[-1].startswith(loaded.revision)
+    assert named[0] == named[3]
+    assert len(set(named)) == 4
+
+
 def test_a_set_is_loaded_once_and_goes_with_its_model(
     tmp_path: Path, loras: dict[str, list[str]]
 ) -> None:
