@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import time
+from collections.abc import Container
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -20,6 +22,8 @@ from studio.ingredients import is_picture_id
 from studio.request import MAX_KEPT_SIDE
 
 PREFIX = "input-"
+KEPT_UNUSED_S = 24 * 3600
+"""A form may name a picture long before Create is pressed."""
 MOST_PIXELS = 64_000_000
 
 
@@ -45,6 +49,14 @@ class Inputs:
             if not path.is_file():
                 write_atomically(path, buffer.getvalue())
         return PREFIX + digest
+
+    def sweep(self, named: Container[str]) -> None:
+        """Drop what no request names and was brought more than a day ago; for the start only."""
+        limit = time.time() - KEPT_UNUSED_S
+        with disk_errors():
+            for path in self._folder.glob("*/*"):
+                if PREFIX + path.stem not in named and path.stat().st_mtime < limit:
+                    path.unlink()
 
     def open(self, picture_id: str, owner: str) -> Image.Image:
         """One kept picture, RGB or L; raises NotFound."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import cast
@@ -56,6 +57,13 @@ class JobStore:
             rows = connection.execute(query.order_by(jobs_table.c.number.desc()).limit(limit))
             return _jobs(connection, rows.all())
 
+    def named_inputs(self) -> set[str]:
+        """Ids of all files and pictures that visitors brought and requests name."""
+        column = jobs_table.c.request
+        with self._database.read() as connection:
+            rows = connection.execute(select(column).where(column.contains("input-"))).scalars()
+            return {one for text in rows for one in _INPUT.findall(text)}
+
     def interrupted(self) -> list[tuple[Job, bool]]:
         """Jobs that were active when the process ended, oldest first, and who was stopped."""
         query = select(jobs_table).where(jobs_table.c.state.in_(_ACTIVE))
@@ -63,6 +71,9 @@ class JobStore:
             rows = connection.execute(query.order_by(jobs_table.c.number)).all()
             stopped = [bool(row.cancel_requested) for row in rows]
             return list(zip(_jobs(connection, rows), stopped, strict=True))
+
+
+_INPUT = re.compile(r"input-[0-9a-f]{64}")
 
 
 def _columns(job: Job) -> dict[str, object]:

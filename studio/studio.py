@@ -77,6 +77,7 @@ class Studio:
         """
         self._folder.lock()
         self._library.sweep([job for job, _ in self._store.interrupted() if job.started_at])
+        self._inputs.sweep(self._store.named_inputs())
         self._estimates.load()
         self._dispatcher.recover()
         self._keeper.start()

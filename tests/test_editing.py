@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,3 +189,17 @@ def test_transparent_and_turned_pictures_are_made_plain(tmp_path: Path) -> None:
 def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
     with open_studio(tmp_path) as studio, pytest.raises(InvalidRequest, match="picture"):
         studio.keep_input(content, ANNA)
+
+
+def test_what_was_brought_and_never_used_goes_after_a_day(tmp_path: Path) -> None:
+    with open_studio(tmp_path) as studio:
+        used, unused, fresh = (studio.keep_input(noise(8, 8, seed), ANNA) for seed in range(3))
+        start = Start(task="image_to_image", picture=used)
+        studio.submit(replace(studio.default_request("builtin", "a cat"), start=start), ANNA)
+        for picture_id in (used, unused):
+            path = studio.input_path(picture_id, ANNA)
+            assert path is not None
+            os.utime(path, (0, 0))
+    with open_studio(tmp_path) as studio:
+        kept = [studio.input_path(one, ANNA) is not None for one in (used, unused, fresh)]
+        assert kept == [True, False, True]
