@@ -54,7 +54,8 @@ def open_page(site: Site, profiles: Profiles) -> Iterator[OpenPage]:
     yield open_as_new_visitor
     for visitor in opened:
         profiles.leave(visitor)
-    assert [visitor.complaints for visitor in opened] == [[] for _ in opened]
+    complaints = [text for visitor in opened for text in visitor.complaints]
+    assert complaints == [], "\n".join(complaints)
 
 
 def ask(page: Page, prompt: str = PROMPT) -> None:

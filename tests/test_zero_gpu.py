@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from small_studio import ANNA, wait_for_end
 from tiny_house import RecordingWatcher, tiny_catalogue, tiny_manager, tiny_request, tiny_settings
 
@@ -40,6 +41,12 @@ class Lender:
             return lent
 
         return decorate
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """For threads that begin later too: an engine of another test may have asked for more."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

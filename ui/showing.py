@@ -132,14 +132,17 @@ class Show:
         return self.answer(asked, values, fit | {"form_model": {"value": key}})
 
     def paint(self, owner: str, whole: Mapping[str, object]) -> Updates:
-        """The brush over the picture to start from, if the form asks for one."""
+        """The brush over the picture to start from, if the form asks for one.
+
+        Once shown it stays, and page.css hides it: torn down while it loads, it would fail.
+        """
         editor = self._parts.controls.start_paint
         if not is_painting(whole):
-            return {editor: gr.ImageEditor(value=None, visible=False)}
+            return {}
         try:
             picture = self._studio.image(str(whole["start_picture"]), owner)
         except NotFound:  # deleted since: the form must stay usable
-            return {editor: gr.ImageEditor(value=None, visible=False)}
+            return {}
         picture.thumbnail((EDITOR_SIDE, EDITOR_SIDE))
         value = {"background": picture, "layers": [], "composite": picture}
         return {editor: gr.ImageEditor(value=value, visible=True)}
