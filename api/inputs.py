@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse, PlainTextResponse, Response
+from fastapi.responses import FileResponse, Response
 from studio.inputs import PREFIX
 from studio.studio import Studio
 
-_KEEP = {"Cache-Control": "private, max-age=31536000, immutable", "Vary": "Cookie"}
+from api.pictures import KEEP, missing
 
 
 def build_input_routes(studio: Studio) -> APIRouter:
@@ -19,7 +19,7 @@ def build_input_routes(studio: Studio) -> APIRouter:
         owner = request.scope.get("croquis_owner")
         path = studio.input_path(PREFIX + digest, owner) if owner else None
         if path is None:
-            return PlainTextResponse("There is no such picture.", status_code=404)
-        return FileResponse(path, media_type="image/png", headers=_KEEP)
+            return missing()
+        return FileResponse(path, media_type="image/png", headers=KEEP)
 
     return routes

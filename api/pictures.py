@@ -17,7 +17,7 @@ MAX_NAME_BYTES = 120
 """Of the words in a file's name: with seed and ending it stays below 143, which even the
 encrypted file systems take."""
 
-_KEEP = {"Cache-Control": "private, max-age=31536000, immutable", "Vary": "Cookie"}
+KEEP = {"Cache-Control": "private, max-age=31536000, immutable", "Vary": "Cookie"}
 
 
 def build_picture_routes(studio: Studio) -> APIRouter:
@@ -28,16 +28,16 @@ def build_picture_routes(studio: Studio) -> APIRouter:
     def get_picture(picture_id: str, request: Request, download: bool = False) -> Response:
         picture = _find(studio, picture_id, request)
         if picture is None:
-            return _missing()
+            return missing()
         name = file_name(picture) if download else None
-        return FileResponse(picture.path, media_type="image/png", filename=name, headers=_KEEP)
+        return FileResponse(picture.path, media_type="image/png", filename=name, headers=KEEP)
 
     @routes.get("/pictures/{picture_id}.webp")
     def get_thumbnail(picture_id: str, request: Request) -> Response:
         picture = _find(studio, picture_id, request)
         if picture is None:
-            return _missing()
-        return FileResponse(picture.thumbnail_path, media_type="image/webp", headers=_KEEP)
+            return missing()
+        return FileResponse(picture.thumbnail_path, media_type="image/webp", headers=KEEP)
 
     for suffix, media_type in MEDIA_TYPES.items():
         routes.get(f"/pictures/{{picture_id}}{suffix}")(_attachment(studio, suffix, media_type))
@@ -53,9 +53,9 @@ def _attachment(
         picture = _find(studio, picture_id, request)
         path = picture.attachment(suffix) if picture else None
         if picture is None or path is None:
-            return _missing()
+            return missing()
         name = file_name(picture, suffix) if download else None
-        return FileResponse(path, media_type=media_type, filename=name, headers=_KEEP)
+        return FileResponse(path, media_type=media_type, filename=name, headers=KEEP)
 
     return get_attachment
 
@@ -104,5 +104,6 @@ def _find(studio: Studio, picture_id: str, request: Request) -> Picture | None:
     return picture if picture.path.is_file() and picture.thumbnail_path.is_file() else None
 
 
-def _missing() -> Response:
+def missing() -> Response:
+    """The answer for what is not here, and for what is another visitor's."""
     return PlainTextResponse("There is no such picture.", status_code=404)

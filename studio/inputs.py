@@ -60,12 +60,16 @@ class Inputs:
 
     def open(self, picture_id: str, owner: str) -> Image.Image:
         """One kept picture, RGB or L; raises NotFound."""
+        with Image.open(self.find(picture_id, owner)) as image:
+            image.load()
+        return image
+
+    def find(self, picture_id: str, owner: str) -> Path:
+        """The file of a kept picture; raises NotFound."""
         path = self.path(picture_id, owner)
         if path is None:
             raise NotFound("The picture that this starts from is not here any more.")
-        with Image.open(path) as image:
-            image.load()
-        return image
+        return path
 
     def path(self, picture_id: str, owner: str) -> Path | None:
         """The file of a kept picture; None for what is not here, or no id at all."""

@@ -113,7 +113,7 @@ class Studio:
         self.adapter_files.check(spec, request, owner)
         self._check_room(request.model)
         for picture_id in request.pictures:
-            self.image(picture_id, owner)
+            self.find_image(picture_id, owner)
         if request.seed == RANDOM_SEED:
             request = request.with_seed(secrets.randbelow(MAX_SEED + 1))
         return self._dispatcher.accept(request, owner)
@@ -226,8 +226,14 @@ class Studio:
         """A picture that a request of this visitor may name, kept or brought; raises NotFound."""
         if picture_id.startswith(PREFIX):
             return self._inputs.open(picture_id, owner)
-        with Image.open(self._library.find(picture_id, owner).path) as image:
+        with Image.open(self.find_image(picture_id, owner)) as image:
             return image.convert("RGB")
+
+    def find_image(self, picture_id: str, owner: str) -> Path:
+        """The file of a picture that a request may name, unopened; raises NotFound."""
+        if picture_id.startswith(PREFIX):
+            return self._inputs.find(picture_id, owner)
+        return self._library.find(picture_id, owner).path
 
     def read_settings(self, file: Path | bytes) -> ReadRecipe:
         """The settings that a PNG of Croquis or of another program carries.

@@ -45,7 +45,7 @@ def parts_of(
 
 def _is_here(studio: Studio, owner: str, picture_id: str) -> bool:
     try:
-        studio.image(picture_id, owner)
+        studio.find_image(picture_id, owner)
     except NotFound:
         return False
     return True
