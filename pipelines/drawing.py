@@ -2,56 +2,31 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 
+from pipelines.company import Company, is_joinable
 from pipelines.device import is_out_of_memory, release_memory
 from pipelines.families import Batch, Result, family_of
-from pipelines.previews import estimate_clean, preview_jpeg
 from pipelines.safety import Flaw, find_flaw
-from pipelines.schedulers import watch_steps
 from pipelines.seamless import AXES, picture_multiple, seamless
+from pipelines.steps import RequestSteps, Watcher
 from pipelines.tiles import decoding
-from studio.errors import Cancelled, OutOfMemory
+from studio.errors import OutOfMemory
 from studio.request import MAX_SEED, GenerationRequest
 
 if TYPE_CHECKING:
-    from diffusers.schedulers.scheduling_utils import SchedulerMixin
-
     from pipelines.loader import LoadedModel
     from studio.specs import SchedulerSpec
 
-PREVIEW_INTERVAL_S = 0.2
 SHARED_START = ("inpainting", "outpainting", "upscaling")
 """Tasks whose picture to start from is encoded with noise, once for a whole batch."""
-
-
-class Watcher(Protocol):
-    """Who follows a request while it is drawn."""
-
-    def is_cancelled(self) -> bool:
-        """Asked before every step."""
-
-    def on_step(
-        self, step: int, total_steps: int, image_index: int, preview: bytes | None, batch: int
-    ) -> None:
-        """Told about every step of the `batch` pictures from `image_index` on.
-
-        `preview` is a JPEG, five times a second at most.
-        """
-
-    def on_message(self, text: str) -> None:
-        """Told why there is no step yet; raises Cancelled to stop."""
-
-    def add_note(self, text: str) -> None:
-        """Told what the visitor should know about the pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,27 +48,57 @@ def draw(
     images: Mapping[str, Image.Image] | None = None,
     refiner: LoadedModel | None = None,
     embeddings: Mapping[str, torch.Tensor] | None = None,
+    company: Company | None = None,
 ) -> Iterator[Drawn]:
     """Draw the pictures `indices` of a request, each as soon as it is ready.
 
-    On a CPU one at a time: a batch is no faster there, and so a picture has the same bits alone
-    and in a request of four. On a GPU as many at once as its memory takes.
+    On a GPU as many in one call as its memory takes. On a CPU each by a call of its own, so that
+    it has the same bits alone and in a request of four; in company these calls go side by side.
 
     Args:
         images: the pictures that the request names, by their ids.
         refiner: the model that draws the last steps, if the request wants one.
         embeddings: what a text encoder that is freed by now said of the prompts.
+        company: where other jobs are drawn at the same time; the caller runs in a course of it.
 
     Raises:
         Cancelled: the watcher said so; within one step.
         OutOfMemory: not even one picture, decoded in tiles, fits.
         InvalidRequest: the scheduler cannot make a schedule of so many steps.
     """
-    call = _Call(loaded, scheduler_spec, request, watcher, images or {}, refiner, embeddings or {})
+    shared = company.lend(loaded, request.tiling) if company else None
+    if company is not None and shared is not None and refiner is not None:
+        refiner = company.lend(refiner, "none") or refiner
+    steps = RequestSteps(watcher, loaded.preview_map, request.width / request.height)
+    call = _Call(
+        loaded, scheduler_spec, request, images or {}, refiner, embeddings or {}, steps, shared
+    )
     for note in (_note_on_sides(loaded, request), _note_on_steps(scheduler_spec, request)):
         if note:
             watcher.add_note(note)
     waiting = list(indices)
+    if company is not None and shared is not None and _goes_side_by_side(loaded, request):
+        waiting = yield from _draw_side_by_side(call, company, waiting)
+    yield from _draw_in_batches(call, waiting)
+
+
+def _draw_side_by_side(
+    call: _Call, company: Company, indices: list[int]
+) -> Generator[Drawn, None, list[int]]:
+    """Draw each picture by a call of its own, all at once; returns those that did not fit."""
+    works = [functools.partial(call.try_batch, [index]) for index in indices]
+    left = []
+    for index, drawn in zip(indices, company.each(works), strict=True):
+        if drawn is None:
+            left.append(index)
+        else:
+            yield from drawn
+    return left
+
+
+def _draw_in_batches(call: _Call, waiting: list[int]) -> Iterator[Drawn]:
+    """Draw as many in one call as pays and fits, and the rest after them."""
+    loaded, request = call.loaded, call.request
     in_batches = picks_batches(loaded.pipeline.device) and not _draws_alone(loaded, request)
     size = len(waiting) if in_batches else 1
     in_tiles = False
@@ -107,12 +112,20 @@ def draw(
             size = len(batch) // 2
         elif not in_tiles:
             in_tiles = True
-            watcher.add_note("Memory was short: decoded in tiles, which may differ a little.")
+            call.steps.watcher.add_note(
+                "Memory was short: decoded in tiles, which may differ a little."
+            )
         else:
             raise OutOfMemory(
                 f"A picture of {request.width} x {request.height} px does not fit into the memory "
                 f"of this machine with {loaded.spec.title}. Choose a smaller size."
             )
+
+
+def _goes_side_by_side(loaded: LoadedModel, request: GenerationRequest) -> bool:
+    """Whether the pictures of a request are calls of their own that go at once."""
+    is_batched = picks_batches(loaded.pipeline.device)
+    return not is_batched and not request.exact and is_joinable(loaded) and request.num_images > 1
 
 
 def _note_on_sides(loaded: LoadedModel, request: GenerationRequest) -> str | None:
@@ -154,19 +167,23 @@ class _Call:
     loaded: LoadedModel
     scheduler_spec: SchedulerSpec
     request: GenerationRequest
-    watcher: Watcher
     images: Mapping[str, Image.Image]
     refiner: LoadedModel | None
     embeddings: Mapping[str, torch.Tensor]
-    last_preview: float = -math.inf
+    steps: RequestSteps
+    shared: LoadedModel | None
+    """The same model for a drawing in company."""
 
-    def try_batch(self, batch: list[int], *, in_tiles: bool) -> list[Drawn] | None:
+    def try_batch(self, batch: list[int], *, in_tiles: bool = False) -> list[Drawn] | None:
         """Draw a batch; None if it does not fit into the memory."""
         try:
+            if self.shared is not None and not in_tiles:
+                with decoding(self.shared.pipeline.components.get("vae"), in_tiles=False):
+                    return self._draw_batch(self.shared, batch)
             pipeline = self.loaded.pipeline
             wrapped = seamless(pipeline, self.request.tiling, in_tiles=in_tiles)
             with decoding(pipeline.components.get("vae"), in_tiles), wrapped:
-                return self._draw_batch(batch)
+                return self._draw_batch(self.loaded, batch)
         except RuntimeError as exc:
             if not is_out_of_memory(exc):
                 raise
@@ -174,76 +191,26 @@ class _Call:
         release_memory()
         return None
 
-    def _draw_batch(self, indices: list[int]) -> list[Drawn]:
+    def _draw_batch(self, loaded: LoadedModel, indices: list[int]) -> list[Drawn]:
         seeds = [(self.request.seed + index) % (MAX_SEED + 1) for index in indices]
-        batch = Batch(
-            loaded=self.loaded,
-            request=self.request,
-            scheduler_spec=self.scheduler_spec,
-            seeds=seeds,
-            images=self.images,
-            steps=_Steps(self, indices),
-            refiner=self.refiner,
-            embeddings=self.embeddings,
-        )
-        results = family_of(self.loaded.spec.backend).draw_batch(batch)
+        with self.steps.of(indices) as steps:
+            batch = Batch(
+                loaded=loaded,
+                request=self.request,
+                scheduler_spec=self.scheduler_spec,
+                seeds=seeds,
+                images=self.images,
+                steps=steps,
+                refiner=self.refiner,
+                embeddings=self.embeddings,
+            )
+            results = family_of(loaded.spec.backend).draw_batch(batch)
         for note in chain.from_iterable(result.notes for result in results):
-            self.watcher.add_note(note)
+            self.steps.watcher.add_note(note)
         return [
             Drawn(index, _to_image(result), result.attachments)
             for index, result in zip(indices, results, strict=True)
         ]
-
-
-@dataclass(slots=True)
-class _Steps:
-    """Counts the steps of one batch, reports them, and stops the call when it is cancelled."""
-
-    call: _Call
-    batch: list[int]
-    total_steps: int = 0
-    step: int = 0
-
-    def begin(self, total_steps: int) -> None:
-        self.total_steps = total_steps
-        self._report(None)
-
-    def watch(self, scheduler: SchedulerMixin) -> None:
-        def on_step(output: torch.Tensor, timestep: torch.Tensor, sample: torch.Tensor) -> None:
-            self.advance(self._preview(scheduler, output, timestep, sample))
-
-        watch_steps(scheduler, on_step)
-
-    def wait(self, text: str) -> None:
-        self.call.watcher.on_message(text)
-
-    def advance(self, preview: bytes | None = None) -> None:
-        self.step += 1
-        self._report(preview)
-
-    def _preview(
-        self,
-        scheduler: SchedulerMixin,
-        output: torch.Tensor,
-        timestep: torch.Tensor,
-        sample: torch.Tensor,
-    ) -> bytes | None:
-        """A JPEG of what the model expects now; None if the last one is fresh, or none can be."""
-        preview_map, now = self.call.loaded.preview_map, time.monotonic()
-        if preview_map is None or now - self.call.last_preview < PREVIEW_INTERVAL_S:
-            return None
-        self.call.last_preview = now
-        clean = estimate_clean(scheduler, output, timestep, sample)
-        if clean is None or not preview_map.reads(clean[0]):
-            return None
-        request = self.call.request
-        return preview_jpeg(clean[0], preview_map, request.width / request.height)
-
-    def _report(self, preview: bytes | None) -> None:
-        watcher = self.call.watcher
-        if watcher.is_cancelled():
-            raise Cancelled("Stopped.")
-        watcher.on_step(self.step, self.total_steps, self.batch[0], preview, len(self.batch))
 
 
 def _to_image(result: Result) -> Image.Image | Flaw:

@@ -17,6 +17,8 @@ from diffusers.models.downsampling import Downsample2D
 from torch import nn
 from torch.nn import functional
 
+from pipelines.twins import twin_of
+
 AXES = {"none": (False, False), "x": (True, False), "y": (False, True), "both": (True, True)}
 """Whether a tiling of `studio.request.TILINGS` wraps (sideways, up and down)."""
 
@@ -44,6 +46,20 @@ def seamless(pipeline: DiffusionPipeline, tiling: str, *, in_tiles: bool) -> Ite
                 for conv, forward in _wrapping(part, tiling):
                     stack.enter_context(_replaced(conv, "_conv_forward", forward))
         yield
+
+
+def wrapping_twins(pipeline: DiffusionPipeline, tiling: str) -> dict[str, nn.Module]:
+    """The modules of a pipeline that look beyond edges, as twins that always wrap.
+
+    For jobs that are drawn side by side, where nothing may be done to what they share.
+    """
+    twins = {}
+    for name in ("unet", "vae"):
+        twin = twin_of(pipeline.components[name])
+        for conv, forward in _wrapping(twin, tiling):
+            conv._conv_forward = forward
+        twins[name] = twin
+    return twins
 
 
 def pad(

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from pipelines.drawing import Drawn, Watcher
+    from pipelines.drawing import Drawn
     from pipelines.loader import LoadedModel
     from pipelines.manager import PipelineManager
+    from pipelines.steps import Watcher
     from studio.request import GenerationRequest
     from studio.specs import SchedulerSpec
 

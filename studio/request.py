@@ -87,6 +87,9 @@ class GenerationRequest:
     """The finished drawing enlarged and drawn over; None is not."""
     refiner: bool = False
     """Whether the model's refiner draws the last steps."""
+    exact: bool = False
+    """Whether its steps are made alone. In company of other jobs they are made faster, and the
+    last bits of a sum may differ: by 1 of 255 in a few places of a picture."""
 
     def __post_init__(self) -> None:
         _check_text("prompt", self.prompt)
@@ -126,8 +129,10 @@ class GenerationRequest:
             raise InvalidRequest(
                 f"`margins` must leave {LEAST_INSIDE} px of {self.width} x {self.height}."
             )
-        if not isinstance(self.refiner, bool):
-            raise InvalidRequest(f"`refiner` must be on or off, got {shortened(self.refiner)}.")
+        for name in ("refiner", "exact"):
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise InvalidRequest(f"`{name}` must be on or off, got {shortened(value)}.")
 
     @property
     def pictures(self) -> tuple[str, ...]:
@@ -163,7 +168,7 @@ class GenerationRequest:
         return cls(**given)
 
 
-_OPTIONAL = (*PARTS, "loras", "embeddings", "refiner")
+_OPTIONAL = (*PARTS, "loras", "embeddings", "refiner", "exact")
 
 
 def check_kept_size(width: int, height: int) -> None:

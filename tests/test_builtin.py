@@ -86,7 +86,7 @@ def test_the_fast_row_comes_in_four_steps_closer_to_twenty_than_the_model_itself
 def test_the_last_preview_looks_like_the_picture(
     manager: PipelineManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.drawing.PREVIEW_INTERVAL_S", 0.0)
+    monkeypatch.setattr("pipelines.steps.PREVIEW_INTERVAL_S", 0.0)
     request = CATALOGUE.default_request("builtin", "a yellow sun on a blue ground").with_seed(3)
     watcher = RecordingWatcher()
     with manager.borrow("builtin") as loaded:

@@ -115,7 +115,7 @@ def test_previews_do_not_change_the_picture(
 ) -> None:
     few, many = RecordingWatcher(), RecordingWatcher()
     [without] = pixels_of(manager, tiny_request(scheduler="heun"), few)
-    monkeypatch.setattr("pipelines.drawing.PREVIEW_INTERVAL_S", 0.0)
+    monkeypatch.setattr("pipelines.steps.PREVIEW_INTERVAL_S", 0.0)
     [with_previews] = pixels_of(manager, tiny_request(scheduler="heun"), many)
     np.testing.assert_array_equal(without, with_previews)
     assert len(few.previews) < len(many.previews) == 7

@@ -65,7 +65,7 @@ def test_its_classes_are_the_rows_and_its_size_is_known_before(
 def test_progress_is_in_order_and_complete_and_shows_previews(
     manager: PipelineManager, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.drawing.PREVIEW_INTERVAL_S", 0.0)
+    monkeypatch.setattr("pipelines.steps.PREVIEW_INTERVAL_S", 0.0)
     watcher = RecordingWatcher()
     [picture] = draw_family(manager, family_request(key), watcher)
     total = watcher.steps[0][1]

@@ -25,7 +25,7 @@ from tiny_families.transformers import ONE_OF_EACH, SAVED_BY
 from tiny_house import RecordingWatcher
 from transformers import PreTrainedTokenizerBase
 
-from pipelines import drawing
+from pipelines import steps as drawing_steps
 from pipelines.lengths import cut_text, longest_tokenizer, read_length
 from pipelines.loader import Loader
 from pipelines.manager import PipelineManager
@@ -96,7 +96,7 @@ def test_progress_is_in_order_and_previews_show_what_is_decoded(
     manager: PipelineManager, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the last step the estimate is the picture: it must be what the autoencoder gets."""
-    monkeypatch.setattr("pipelines.drawing.PREVIEW_INTERVAL_S", 0.0)
+    monkeypatch.setattr("pipelines.steps.PREVIEW_INTERVAL_S", 0.0)
     watcher = RecordingWatcher()
     with shown_latents(monkeypatch) as shown, decoded_latents(manager, key) as decoded:
         [picture] = draw_family(manager, family_request(key, height=96), watcher)
@@ -113,14 +113,14 @@ def test_progress_is_in_order_and_previews_show_what_is_decoded(
 def shown_latents(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.Tensor]]:
     """What each preview is made of, as the autoencoder would get it."""
     shown: list[torch.Tensor] = []
-    make = drawing.preview_jpeg
+    make = drawing_steps.preview_jpeg
 
     def recorded(latents: torch.Tensor, preview_map: PreviewMap, aspect: float) -> bytes:
         shown.append(preview_map.own_latents(latents, aspect))
         return make(latents, preview_map, aspect)
 
     with monkeypatch.context() as patch:
-        patch.setattr(drawing, "preview_jpeg", recorded)
+        patch.setattr(drawing_steps, "preview_jpeg", recorded)
         yield shown
 
 

@@ -99,7 +99,7 @@ def test_where_memory_is_short_it_decodes_in_tiles(manager: PipelineManager, key
 
 @every_class
 def test_it_draws_in_the_number_format_of_a_gpu(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.drawing.PREVIEW_INTERVAL_S", 0.0)
+    monkeypatch.setattr("pipelines.steps.PREVIEW_INTERVAL_S", 0.0)
     settings = replace(family_settings(key), dtype=row_of(key).gpu_dtype)
     small = PipelineManager(family_catalogue(settings), Loader(settings), 10**9)
     watcher = RecordingWatcher()
