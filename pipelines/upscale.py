@@ -23,8 +23,10 @@ FACTOR = 4
 CONVOLUTIONS = 18
 TILE = 128
 """Px: small enough that the count of tiles moves, and Stop is heard, every second or so."""
-BORDER = CONVOLUTIONS + 3
-"""Px around a tile that it is enlarged with: one for each convolution, three for its colours.
+MARGIN = 3
+"""Px around a tile that its colours are compared with."""
+BORDER = CONVOLUTIONS + MARGIN
+"""Px around a tile that it is enlarged with: each convolution uses one up.
 A picture's edge is continued so far, since the network knows nothing beyond it, and shows that."""
 
 
@@ -70,8 +72,8 @@ class Upscaler:
         """Enlarge (1, 3, h, w), values in [0, 1], and cut its border: bytes (4h', 4w', 3)."""
         self._load()
         tile = tile.to(self._device)
-        large = _hold_colours(apply_network(self._weights, tile), tile)
-        inside = slice(FACTOR * BORDER, -FACTOR * BORDER)
+        large = _hold_colours(apply_network(self._weights, tile), _inside(tile))
+        inside = slice(FACTOR * MARGIN, -FACTOR * MARGIN)
         values = (255 * large[0, :, inside, inside].clamp(0, 1)).round().byte()
         return values.permute(1, 2, 0).cpu().numpy()
 
@@ -80,23 +82,37 @@ class Upscaler:
             from safetensors.torch import load_file
 
             tensors = load_file(WEIGHTS, device=self._device)
-            self._weights = {name: tensor.float() for name, tensor in tensors.items()}
+            self._weights = {name: _laid_out(tensor.float()) for name, tensor in tensors.items()}
 
 
 def apply_network(weights: Mapping[str, torch.Tensor], picture: torch.Tensor) -> torch.Tensor:
-    """Enlarge (B, 3, H, W) to (B, 3, 4H, 4W), values in [0, 1] (a little beyond at edges).
+    """Enlarge the inside of (B, 3, H, W) to (B, 3, 4 (H - 36), 4 (W - 36)), values in [0, 1].
 
+    Each convolution leaves off the pixels whose neighbours it does not see, so none is computed
+    that is not used, and none is made up. Values may lie a little beyond [0, 1] at edges.
     `weights` holds "conv<i>.weight" and "conv<i>.bias" for every convolution, and the slopes
     "prelu<i>" for all but the last.
     """
     features = picture
     for index in range(CONVOLUTIONS):
         kernel, bias = weights[f"conv{index}.weight"], weights[f"conv{index}.bias"]
-        features = functional.conv2d(features, kernel, bias, padding=1)
+        features = functional.conv2d(features, kernel, bias)
         if index < CONVOLUTIONS - 1:
             features = functional.prelu(features, weights[f"prelu{index}"])
     details = functional.pixel_shuffle(features, FACTOR)
-    return details + functional.interpolate(picture, scale_factor=FACTOR, mode="nearest")
+    return details + functional.interpolate(_inside(picture), scale_factor=FACTOR, mode="nearest")
+
+
+def _inside(picture: torch.Tensor) -> torch.Tensor:
+    """What of (B, 3, H, W) the network enlarges: (B, 3, H - 36, W - 36)."""
+    kept = slice(CONVOLUTIONS, -CONVOLUTIONS)
+    return picture[:, :, kept, kept]
+
+
+def _laid_out(weights: torch.Tensor) -> torch.Tensor:
+    """Kernels for a CPU with their channels last: 0.5 to 0.9 of the time, one rounding apart."""
+    is_kernel = weights.ndim == 4 and weights.device.type == "cpu"
+    return weights.contiguous(memory_format=torch.channels_last) if is_kernel else weights
 
 
 def _hold_colours(large: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
