@@ -84,14 +84,17 @@ class Buffers:
                 kept[len(given) :].copy_(given[-1:])
 
 
-def output_of(call: Call, output: Any) -> Any:
-    """A copy of what a recording has made, without the rows that are left over.
+def first_rows(call: Call, output: Any) -> Any:
+    """What a recorded call returned, without the rows that were left over."""
+    return _mapped(output, lambda tensor: tensor[: call.rows]) if call.is_filled_up else output
+
+
+def copy_of(output: Any) -> Any:
+    """The same in memory of its own.
 
     Raises:
         NotFixed: there is something else than tensors in it.
     """
-    if call.is_filled_up:
-        return _mapped(output, lambda tensor: tensor[: call.rows].clone())
     return _mapped(output, torch.Tensor.clone)
 
 
@@ -99,6 +102,15 @@ def are_same(one: Any, other: Any) -> bool:
     """Whether two outputs are of the same bits."""
     pairs = zip(_tensors(one), _tensors(other), strict=True)
     return all(torch.equal(first, second) for first, second in pairs)
+
+
+def relative_error(output: Any, expected: Any) -> float:
+    """The norm of the difference over the norm, of all tensors; NaN if there is one."""
+    wrong = right = 0.0
+    for one, other in zip(_tensors(output), _tensors(expected), strict=True):
+        wrong += float((one.float() - other.float()).square().sum())
+        right += float(other.float().square().sum())
+    return float((wrong / right) ** 0.5) if right else float(wrong > 0)
 
 
 def _as_tensor(timestep: Any, device: torch.device) -> torch.Tensor:

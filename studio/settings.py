@@ -80,6 +80,13 @@ def _dtype(text: str) -> str:
     return text
 
 
+def _acceleration(text: str) -> str:
+    """auto, eager, graphs or compile"""
+    if text not in ("auto", "eager", "graphs", "compile"):
+        raise ValueError
+    return text
+
+
 def _setting(
     default: _Value, explanation: str, parse: Callable[[str], object], shown: bool = True
 ) -> _Value:
@@ -110,6 +117,16 @@ class Settings:
         "auto",
         "Number format of the models: auto, float32, float16 or bfloat16",
         _dtype,
+    )
+    acceleration: str = _setting(
+        "auto",
+        "How steps are sped up: eager is plainly; graphs is CUDA graphs, which keep every bit; "
+        "compile is torch.compile besides, after a while and with other last bits; auto is graphs "
+        "on CUDA, eager elsewhere",
+        _acceleration,
+    )
+    tf32: bool = _setting(
+        False, "1 lets CUDA round float32 to TF32 inside products: faster, other pictures", _switch
     )
     memory_budget_gb: float | None = _setting(
         None, "Memory for loaded models in GB; empty is most of what the device has", _gigabytes

@@ -29,6 +29,8 @@ def test_every_value_is_read() -> None:
             "CROQUIS_MODEL_PATHS": "sd2=/models/sd2; builtin=/other",
             "CROQUIS_OFFLINE": "1",
             "CROQUIS_CPU_THREADS": "2",
+            "CROQUIS_ACCELERATION": "compile",
+            "CROQUIS_TF32": "1",
         }
     )
     assert settings.data_dir == Path("/srv/croquis")
@@ -38,6 +40,8 @@ def test_every_value_is_read() -> None:
     assert settings.model_paths == {"sd2": Path("/models/sd2"), "builtin": Path("/other")}
     assert settings.offline is True
     assert settings.cpu_threads == 2
+    assert settings.acceleration == "compile"
+    assert settings.tf32 is True
 
 
 def test_a_relative_folder_starts_at_the_repository() -> None:
@@ -57,6 +61,8 @@ def test_a_relative_folder_starts_at_the_repository() -> None:
         ("CROQUIS_DEVICE", "cuda:x"),
         ("CROQUIS_DTYPE", "cuda:0"),
         ("CROQUIS_DTYPE", "int8"),
+        ("CROQUIS_ACCELERATION", "tensorrt"),
+        ("CROQUIS_TF32", "yes"),
         ("CROQUIS_MODEL_PATHS", "sd2"),
     ],
 )
