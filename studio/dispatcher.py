@@ -48,6 +48,7 @@ class Dispatcher:
         self._live: dict[str, Job] = {}
         self._stopped: set[str] = set()
         self._unsaved: dict[str, Job] = {}
+        self._is_woken = False
         self._closed = False
 
     def recover(self) -> None:
@@ -101,7 +102,10 @@ class Dispatcher:
     def take(self, timeout_s: float) -> Job | None:
         """Wait for the next job and mark it LOADING; None when time is up or after `close`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or len(self._queue), timeout_s)
+            self._changed.wait_for(
+                lambda: self._closed or len(self._queue) or self._is_woken, timeout_s
+            )
+            self._is_woken = False
             job_id = self._queue.peek()
             if self._closed or job_id is None:
                 return None
@@ -112,6 +116,17 @@ class Dispatcher:
             self._board.publish(progress_of(job))
             self._announce()
         return job
+
+    def wake(self) -> None:
+        """Let whoever waits in `take` go on, or the next one to come, with or without a job."""
+        with self._changed:
+            self._is_woken = True
+            self._changed.notify_all()
+
+    def check_limits(self, owner: str) -> None:
+        """Raise QueueFull if no more may wait, of this owner or of all."""
+        with self._changed:
+            self._check_limits(owner)
 
     def live(self, job_id: str) -> Job | None:
         """The job, if it is active."""

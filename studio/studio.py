@@ -27,6 +27,7 @@ from studio.job_store import JobStore
 from studio.jobs import ENLARGED_BY, Enlargement, Job, JobState
 from studio.keeper import Keeper
 from studio.library import Library
+from studio.live import LiveDrawing
 from studio.model_shelf import ModelShelf
 from studio.pictures import Picture
 from studio.plans import Machine, Plan, pick_plan
@@ -35,6 +36,7 @@ from studio.readback import ReadRecipe, read_recipe
 from studio.recipes import drawn_recipe
 from studio.request import MAX_SEED, RANDOM_SEED, GenerationRequest, check_kept_size
 from studio.settings import Settings
+from studio.sketches import Sketches
 
 ModelState = Literal["loading", "loaded", "unloaded"]
 
@@ -65,6 +67,8 @@ class Studio:
         self._dispatcher = Dispatcher(settings, self._store, self._board, self._estimates)
         self._keeper = Keeper(self._library, self._dispatcher, self._estimates)
         self._model_states: dict[str, ModelState] = {}
+        self.sketches = Sketches(settings.queue_limit, self._dispatcher.wake)
+        self.live = LiveDrawing(self)
         self.downloads = Downloads()
         self.shelf = ModelShelf(self)
         self._machine: Machine | None = None
@@ -84,6 +88,7 @@ class Studio:
 
     def close(self) -> None:
         """Keep what was drawn, then let go of threads and files. Close the engine before."""
+        self.sketches.close()
         self._dispatcher.close()
         self._keeper.close()
         self._dispatcher.release()
@@ -117,6 +122,13 @@ class Studio:
         if request.seed == RANDOM_SEED:
             request = request.with_seed(secrets.randbelow(MAX_SEED + 1))
         return self._dispatcher.accept(request, owner)
+
+    def check_drawable(self, request: GenerationRequest, owner: str) -> None:
+        """Refuse a sketch from words as `submit` refuses a job; raises what that does."""
+        _check_owner(owner)
+        self.catalogue.check(request)
+        self._check_room(request.model)
+        self._dispatcher.check_limits(owner)
 
     def enlarge(self, picture_id: str, owner: str) -> Job:
         """Accept a kept picture to be enlarged four times, as a job like any other.
