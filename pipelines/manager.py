@@ -79,6 +79,19 @@ class PipelineManager:
         with self._changed:
             return sum(slot.nbytes for slot in self._slots.values())
 
+    def fits(self, key: str) -> bool:
+        """Whether a model can be borrowed beside those that are, without exceeding the budget.
+
+        What is not loaded counts with the size in its table, which may differ from its files'.
+        """
+        with self._changed:
+            slot = self._slots.get(key)
+            in_use = sum(slot.nbytes for slot in self._slots.values() if slot.borrowers)
+        if slot is not None and (slot.borrowers or slot.model is None):
+            return True
+        needed = slot.nbytes if slot else int(self._catalogue.get_model(key).memory_gb * 10**9)
+        return not in_use or in_use + needed <= self._budget_bytes
+
     @contextmanager
     def borrow(self, key: str, on_message: OnMessage = lambda text: None) -> Iterator[LoadedModel]:
         """Lend a model, loaded if need be; it stays in memory until it is given back.

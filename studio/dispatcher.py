@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -99,19 +100,24 @@ class Dispatcher:
             self._announce()
         return job
 
-    def take(self, timeout_s: float) -> Job | None:
-        """Wait for the next job and mark it LOADING; None when time is up or after `close`."""
+    def take(
+        self, timeout_s: float, may_take: Callable[[Job], bool] = lambda job: True
+    ) -> Job | None:
+        """Wait for the next job and mark it LOADING; None when time is up or after `close`.
+
+        `may_take` is asked about waiting jobs in their order; who is refused holds up nobody. It
+        is called with the lock held, and must not wait.
+        """
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._closed or len(self._queue) or self._is_woken, timeout_s
+            job_id = self._changed.wait_for(
+                lambda: self._closed or self._next(may_take) or self._is_woken, timeout_s
             )
             self._is_woken = False
-            job_id = self._queue.peek()
-            if self._closed or job_id is None:
+            if self._closed or not isinstance(job_id, str):
                 return None
             job = replace(self._live[job_id], state=JobState.LOADING, started_at=_now())
             self._store.save(job)
-            self._queue.pop()
+            self._queue.take(job.owner, job_id)
             self._live[job_id] = job
             self._board.publish(progress_of(job))
             self._announce()
@@ -210,6 +216,9 @@ class Dispatcher:
             if job.id not in order:
                 return None
             return self._wait_s(order[: order.index(job.id) + 1])
+
+    def _next(self, may_take: Callable[[Job], bool]) -> str | None:
+        return next((one for one in self._queue.order() if may_take(self._live[one])), None)
 
     def _wait_s(self, job_ids: list[str]) -> float | None:
         """Seconds until the running jobs and then these are done, with as many at a time."""

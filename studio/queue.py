@@ -8,8 +8,8 @@ from collections import OrderedDict, deque
 class FairQueue:
     """Round robin between owners, in memory. Not thread-safe: its owner holds the lock.
 
-    The owner at the head gives its oldest job and goes to the end of the ring, so two
-    hundred jobs of one visitor delay another visitor's first job by one job only.
+    The owner at the head gives its oldest job, the first of `order`, and goes to the end of the
+    ring, so two hundred jobs of one visitor delay another visitor's first job by one job only.
     """
 
     def __init__(self) -> None:
@@ -26,17 +26,19 @@ class FairQueue:
         """Append a job; a new owner joins at the end of the ring."""
         self._ring.setdefault(owner, deque()).append(job_id)
 
-    def peek(self) -> str | None:
-        """The job that `pop` would give."""
-        return next((jobs[0] for jobs in self._ring.values()), None)
+    def take(self, owner: str, job_id: str) -> None:
+        """Take a job out to run it; its owner goes to the end of the ring.
 
-    def pop(self) -> str:
-        """Take the next job; raises KeyError when none waits."""
-        owner, jobs = self._ring.popitem(last=False)
-        job_id = jobs.popleft()
-        if jobs:
-            self._ring[owner] = jobs
-        return job_id
+        Raises:
+            KeyError: it does not wait.
+        """
+        jobs = self._ring[owner]
+        if job_id not in jobs:
+            raise KeyError(job_id)
+        jobs.remove(job_id)
+        self._ring.move_to_end(owner)
+        if not jobs:
+            del self._ring[owner]
 
     def remove(self, owner: str, job_id: str) -> None:
         """Take a job out of the middle; does nothing if it does not wait."""

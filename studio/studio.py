@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -302,13 +302,17 @@ class Studio:
 
     # The engine's side
 
-    def take(self, timeout_s: float) -> Job | None:
-        """Wait for the next job; None when time is up.
+    def take(
+        self, timeout_s: float, may_take: Callable[[Job], bool] = lambda job: True
+    ) -> Job | None:
+        """Wait for the next job; None when time is up. Several may be under way.
+
+        `may_take` is asked about those that wait, in their order; it must not wait itself.
 
         Raises:
             StorageFailed: that it was taken could not be stored; it still waits.
         """
-        job = self._dispatcher.take(timeout_s)
+        job = self._dispatcher.take(timeout_s, may_take)
         if job is not None:
             self._estimates.begin(job.id, job.work)
         return job
@@ -375,7 +379,7 @@ class Studio:
         """Show how many parts of a drawn picture are enlarged; its steps stand at the last one."""
         if before := self._board.get(job_id):
             batch = max(1, before.image_index + before.batch - image_index)
-            place = {"image_index": image_index, "batch": batch}
+            place = {"image_index": image_index, "batch": batch, "step": before.total_steps}
             self._publish(job_id, part=part, parts=parts, preview=preview, **place)
 
     def add_note(self, job_id: str, text: str) -> None:

@@ -14,9 +14,10 @@ from PIL import Image
 from tiny_house import tiny_catalogue, tiny_request, tiny_settings
 
 from pipelines import upscale
-from pipelines.engine import Engine, versions
+from pipelines.engine import Engine
 from pipelines.loader import Loader
 from pipelines.manager import PipelineManager
+from pipelines.running import versions
 from pipelines.upscale import Upscaler
 from studio.jobs import Job, JobState
 from studio.studio import Studio

@@ -188,13 +188,14 @@ def test_the_whole_engine_draws_it(tmp_path: Path, key: str) -> None:
     models = PipelineManager(catalogue, Loader(settings), 10**9, studio.set_model_state)
     engine = Engine(studio, models, settings)
     engine.start()
-    job_id = studio.submit(family_request(key, num_images=2), "visitor").id
+    request = family_request(key, num_images=2, exact=True)
+    job_id = studio.submit(request, "visitor").id
     while (job := studio.job(job_id, "visitor")).is_active:
         time.sleep(0.02)
     kept = [studio.picture(picture_id, "visitor") for picture_id in job.picture_ids]
     engine.close()
     studio.close()
     assert (job.state, job.error, len(kept)) == (JobState.DONE, None, 2)
-    pixels = draw_family(family_manager(key), family_request(key, num_images=2))
+    pixels = draw_family(family_manager(key), request)
     for picture, expected in zip(kept, pixels, strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(picture.path)), expected)
