@@ -39,6 +39,10 @@ class Admission:
         self._solitary: set[str] = set()
         self._is_shut = False
 
+    def __len__(self) -> int:
+        """Jobs that are being drawn."""
+        return len(self._inside)
+
     def open(self) -> None:
         """Begin to ask about the waiting jobs, in the order in which they are to enter."""
         self._is_shut = False

@@ -12,11 +12,13 @@ import torch
 
 from pipelines.admission import Admission
 from pipelines.company import Company
-from pipelines.device import tune_threads
+from pipelines.device import pick_device, tune_threads
 from pipelines.drawing import draw as draw_in_company
 from pipelines.knees import Knees
 from pipelines.running import Draw, JobRunner
+from pipelines.sketching import Sketcher
 from pipelines.stepping import Denoise, Stepper, call_plainly
+from pipelines.upscale import Upscaler
 from studio.errors import Cancelled, CroquisError
 
 if TYPE_CHECKING:
@@ -55,15 +57,18 @@ class Engine:
         self._is_closing = threading.Event()
         self._stepper = Stepper(denoise, Knees(settings.data_dir / KNEES))
         self._admission = Admission(studio.catalogue, manager.fits, is_one_by_one=draw is not None)
+        draw = draw or functools.partial(draw_in_company, company=Company(self._stepper))
         self._runner = JobRunner(
             studio,
             manager,
             settings,
-            draw or functools.partial(draw_in_company, company=Company(self._stepper)),
+            draw,
             self._stepper.pause,
             self._admission.learn,
             self._is_closing,
         )
+        upscaler = Upscaler(pick_device(settings))
+        self._sketcher = Sketcher(studio, manager, self._stepper, draw, upscaler, self._is_closing)
         self._thread = threading.Thread(target=self._run, name="croquis-engine", daemon=True)
 
     def start(self) -> None:
@@ -99,6 +104,7 @@ class Engine:
         """Let jobs in, and make a step of those that are drawn; if none is, load in advance."""
         while self._let_in():
             pass
+        self._sketcher.let_in(beside_jobs=len(self._admission) > 0)
         if len(self._stepper):
             self._stepper.step()
         elif not self._to_warm.empty():
