@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup run test check style bench train evaluate screenshot browser clean
+.PHONY: setup run test check style bench bench-gpu train evaluate screenshot browser clean
 
 setup: .venv/run.stamp
 
@@ -44,6 +44,10 @@ style: .venv/dev.stamp
 
 bench: .venv/dev.stamp
 	$(BIN)/python -m lab.bench
+
+# Full-size models with random weights: needs a CUDA build of torch and 24 GB on disk and GPU.
+bench-gpu: .venv/dev.stamp
+	$(BIN)/python -m lab.bench --gpu
 
 # The sentence encoder that the text encoder learns from; what it asks for besides is not needed.
 .venv/teacher.stamp: .venv/lab.stamp
