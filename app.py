@@ -132,6 +132,7 @@ def start_engine(studio: Studio, settings: Settings) -> Engine:
     is_lent = "SPACES_ZERO_GPU" in os.environ
     if is_lent:
         import spaces  # before torch, whose CUDA it takes the place of
+    from pipelines.acceleration import allow_tf32, pick_denoise
     from pipelines.control import made_here
     from pipelines.device import pick_budget, pick_device
     from pipelines.engine import Engine
@@ -147,7 +148,9 @@ def start_engine(studio: Studio, settings: Settings) -> Engine:
         pick_budget(pick_device(settings), settings),
         on_state=studio.set_model_state,
     )
-    engine = Engine(studio, manager, settings)
+    allow_tf32(settings)
+    denoise = pick_denoise(settings, pick_device(settings))
+    engine = Engine(studio, manager, settings, denoise=denoise)
     if is_lent:
         engine = preloaded_engine(studio, manager, settings, spaces.GPU)
     engine.start()
