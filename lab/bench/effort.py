@@ -14,6 +14,10 @@ class Effort:
     """Of what takes about a second."""
     long_rounds: int
     """Of what takes several."""
+    longest_rounds: int
+    """Of what takes many."""
+    warm_ups: int
+    """Of crowds, before anything counts: until the engine knows how many rows pay at once."""
     steps: int | None
     """Of a picture; None is as many as its model draws best with."""
     users: int
@@ -34,11 +38,13 @@ FULL = Effort(
     name="full",
     rounds=6,
     long_rounds=2,
+    longest_rounds=1,
+    warm_ups=2,
     steps=None,
     users=16,
     each=2,
     backlog=50,
-    visits=6,
+    visits=5,
     switches=200,
     compared=40,
 )
@@ -46,6 +52,8 @@ QUICK = Effort(
     name="quick",
     rounds=1,
     long_rounds=1,
+    longest_rounds=1,
+    warm_ups=1,
     steps=4,
     users=3,
     each=1,

@@ -97,7 +97,8 @@ def _settings(folder: Path, toy: bool) -> Settings:
         OTHER: save_sd2(folder / OTHER, made, toy=toy, seed=1),
         "sdxl": save_sdxl(folder / "sdxl", made, toy=toy),
     }
-    return Settings(device=device, offline=True, model_paths=places)
+    threads = 1 if toy else None
+    return Settings(device=device, cpu_threads=threads, offline=True, model_paths=places)
 
 
 def measure_tiers(stage: Stage, effort: Effort, goals: Goals) -> list[Row]:
@@ -118,7 +119,7 @@ def measure_tiers(stage: Stage, effort: Effort, goals: Goals) -> list[Row]:
                 "many": lambda: seconds_each(house, USERS, effort.each),
             },
             effort.rounds,
-            warm_ups=3,
+            1 + effort.warm_ups,
         )
     bare, plain_calls, one, many = (taken[name] for name in ("bare", "plain", "one", "many"))
     title, users = stage.title, f"{USERS} users, pictures per second"

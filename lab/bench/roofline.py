@@ -37,7 +37,7 @@ def measure_roofline(stage: Stage, effort: Effort, goal: float, *, toy: bool) ->
 
         arms = {str(users): lambda users=users: seconds_each(users) for users in crowds}
         arms["product"] = lambda: 1 / product_rate(stage, TOY_SIDE if toy else SIDE)
-        taken = interleave(arms, effort.long_rounds, warm_ups=2)
+        taken = interleave(arms, effort.long_rounds, effort.warm_ups)
     product = taken.pop("product")
     return [_row(stage, taken, product, operations, goal)]
 

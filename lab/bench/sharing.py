@@ -16,8 +16,6 @@ from studio.request import GenerationRequest
 
 SCHEDULERS = ("euler", "dpmpp_2m", "euler_a", "ddim")
 """Those that call the model once a step; more would be other work, not mixed work."""
-WARM_UPS = 2
-"""Crowds that draw before anything counts: until the engine knows how many rows pay."""
 
 
 def measure_sharing(
@@ -25,7 +23,7 @@ def measure_sharing(
 ) -> list[Row]:
     """Pictures per second of many users over those of one."""
     starts = itertools.count(step=effort.users * effort.each)
-    alone = max(2, effort.users * effort.each // 4)
+    alone = max(2, effort.users * effort.each // 8)
 
     with stage.open() as house:
 
@@ -39,7 +37,7 @@ def measure_sharing(
                 "many": lambda: seconds_each(effort.users, effort.each),
             },
             effort.long_rounds,
-            WARM_UPS,
+            effort.warm_ups,
         )
     what = f"{stage.title}: {effort.users} users, pictures per second / one user's"
     return [ratio_row(what, taken["one"], taken["many"], goal, at_least=True, remark=remark)]
@@ -62,7 +60,7 @@ def measure_mixing(stage: Stage, effort: Effort) -> list[Row]:
                     house, _orders(stage, effort, next(starts), mix=True)
                 ),
             },
-            effort.long_rounds,
+            effort.longest_rounds,
         )
     what = f"{stage.title}: {effort.users} users with mixed steps and schedulers keep"
     remark = "of the same-shape throughput"

@@ -75,6 +75,7 @@ def measure_first_picture(stage: Stage, effort: Effort) -> list[Row]:
     taken = interleave(
         {"ours": lambda: _seconds_of_croquis(stage), "bare": lambda: _seconds_of_script(stage)},
         effort.long_rounds,
+        warm_ups=0,
     )
     what = f"{stage.title}: start to first picture / the bare script's"
     return [ratio_row(what, taken["ours"], taken["bare"], 1.25)]

@@ -64,7 +64,7 @@ def stub_stage(effort: Effort, sleeper: Sleeper) -> Iterator[Stage]:
     with TemporaryDirectory(prefix="croquis-stub-") as folder:
         made = (torch.device("cpu"), torch.float32)
         path = save_sd2(Path(folder) / "toy", made, toy=True)
-        settings = Settings(device="cpu", offline=True, model_paths={"sd2": path})
+        settings = Settings(device="cpu", cpu_threads=1, offline=True, model_paths={"sd2": path})
         catalogue = small_catalogue(settings)
         request = replace(
             catalogue.default_request("sd2", "a cup"),
