@@ -98,6 +98,9 @@ class _Silent:
     def is_cancelled(self) -> bool:
         return False
 
+    def is_watched(self) -> bool:
+        return False
+
     def on_step(self, *_: object) -> None:
         pass
 

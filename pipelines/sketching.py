@@ -100,6 +100,9 @@ class _SketchWatcher:
     pause: Callable[[], None]
     """Lets others make a step."""
 
+    def is_watched(self) -> bool:
+        return False
+
     def on_message(self, text: str) -> None:
         self._stop_if_cancelled()
 

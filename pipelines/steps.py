@@ -29,6 +29,9 @@ class Watcher(Protocol):
     def is_cancelled(self) -> bool:
         """Asked before every step."""
 
+    def is_watched(self) -> bool:
+        """Whether a preview would be seen."""
+
     def on_step(
         self, step: int, total_steps: int, image_index: int, preview: bytes | None, batch: int
     ) -> None:
@@ -123,6 +126,8 @@ class BatchSteps:
         request, now = self.request, time.monotonic()
         is_fresh = now - request.last_preview < PREVIEW_INTERVAL_S
         if request.preview_map is None or is_fresh or not self._is_first:
+            return None
+        if not request.watcher.is_watched():
             return None
         request.last_preview = now
         clean = estimate_clean(scheduler, output, timestep, sample)

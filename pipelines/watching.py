@@ -28,6 +28,10 @@ class JobWatcher:
     def is_cancelled(self) -> bool:
         return self.is_closing.is_set() or self.studio.is_cancelled(self.job_id)
 
+    def is_watched(self) -> bool:
+        """Whether somebody would see a preview."""
+        return self.studio.is_watched(self.job_id)
+
     def on_message(self, text: str) -> None:
         """Show why the job does not draw yet; a download too stops when the job is cancelled."""
         self.stop_if_cancelled()

@@ -141,6 +141,9 @@ class _Teller:
     def is_cancelled(self) -> bool:
         return self.is_left
 
+    def is_watched(self) -> bool:
+        return True
+
     def on_step(
         self, step: int, total_steps: int, image_index: int, preview: bytes | None, batch: int
     ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from dataclasses import dataclass, replace
 
 from studio.jobs import Job, JobState
@@ -68,12 +70,17 @@ def progress_of(job: Job) -> Progress:
     )
 
 
+WATCHED_S = 2.0
+"""How long after a look somebody still counts as watching; the page looks five times a second."""
+
+
 class ProgressBoard:
     """The progress of all active jobs. Thread-safe; every method but `wait` returns at once."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._entries: dict[str, Progress] = {}
+        self._seen_at: dict[str, float] = {}
 
     def publish(self, progress: Progress) -> None:
         """Replace a job's entry, give it the next version and wake those who wait."""
@@ -91,6 +98,7 @@ class ProgressBoard:
         """Forget a job that is finished and wake those who wait for it."""
         with self._changed:
             self._entries.pop(job_id, None)
+            self._seen_at.pop(job_id, None)
             self._changed.notify_all()
 
     def wait_for_change(self, job_id: str, after_version: int, timeout_s: float) -> Progress | None:
@@ -101,5 +109,14 @@ class ProgressBoard:
             return entry is None or entry.version != after_version
 
         with self._changed:
+            self._seen_at[job_id] = time.monotonic() + timeout_s
             self._changed.wait_for(is_news, timeout_s)
+            if job_id in self._entries:
+                self._seen_at[job_id] = time.monotonic()
+            else:
+                self._seen_at.pop(job_id, None)
             return self._entries.get(job_id)
+
+    def is_watched(self, job_id: str) -> bool:
+        """Whether somebody waits for news of a job, or has just looked."""
+        return time.monotonic() - self._seen_at.get(job_id, -math.inf) < WATCHED_S

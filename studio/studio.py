@@ -321,6 +321,10 @@ class Studio:
         """Whether to stop drawing: the visitor said so, or keeping a picture has failed."""
         return self._dispatcher.is_stopped(job_id)
 
+    def is_watched(self, job_id: str) -> bool:
+        """Whether somebody follows the job now: nobody else needs previews."""
+        return self._board.is_watched(job_id)
+
     def kept_indices(self, job_id: str) -> set[int]:
         """Pictures that need not be drawn again."""
         return self._library.kept_indices(job_id)

@@ -121,6 +121,16 @@ def test_previews_do_not_change_the_picture(
     assert len(few.previews) < len(many.previews) == 7
 
 
+def test_nobody_who_watches_costs_no_previews(
+    manager: PipelineManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.steps.PREVIEW_INTERVAL_S", 0.0)
+    watcher = RecordingWatcher()
+    monkeypatch.setattr(RecordingWatcher, "is_watched", lambda self: len(self.steps) == 3)
+    pixels_of(manager, tiny_request(), watcher)
+    assert len(watcher.previews) == 1
+
+
 @pytest.mark.parametrize(("scheduler", "total"), [("euler", 4), ("heun", 7), ("pndm", 5)])
 def test_steps_are_counted_as_the_scheduler_makes_them(
     manager: PipelineManager, scheduler: str, total: int

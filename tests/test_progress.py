@@ -11,7 +11,7 @@ import pytest
 from small_studio import ANNA, make_request
 
 from studio.jobs import Job, JobState
-from studio.progress import FINAL_VERSION, Progress, ProgressBoard, progress_of
+from studio.progress import FINAL_VERSION, WATCHED_S, Progress, ProgressBoard, progress_of
 
 
 def make_progress(step: int = 0) -> Progress:
@@ -94,3 +94,16 @@ def test_a_row_alone_tells_its_progress(state: JobState) -> None:
     if state is JobState.DONE:
         assert (progress.step, progress.image_index) == (4, 2)
     assert progress_of(replace(job, error="It broke.")).message == "It broke."
+
+
+def test_who_looks_or_waits_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = ProgressBoard()
+    board.publish(make_progress())
+    assert not board.is_watched("j")
+    board.wait_for_change("j", after_version=-1, timeout_s=0)
+    assert board.is_watched("j")
+    later = time.monotonic() + 2 * WATCHED_S
+    monkeypatch.setattr("studio.progress.time.monotonic", lambda: later)
+    assert not board.is_watched("j")
+    board.remove("j")
+    assert not board.is_watched("j")

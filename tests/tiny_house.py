@@ -91,6 +91,9 @@ class RecordingWatcher:
     def is_cancelled(self) -> bool:
         return self.cancel_at is not None and len(self.steps) > self.cancel_at
 
+    def is_watched(self) -> bool:
+        return True
+
     def on_step(
         self, step: int, total_steps: int, image_index: int, preview: bytes | None, batch: int
     ) -> None:
