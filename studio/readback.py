@@ -227,7 +227,7 @@ _CONVERTERS: dict[str, Callable[[Value], Value]] = {
     "tiling": _text,
     "prompt_syntax": _text,
 }
-_PARTS = (*PARTS, "loras", "embeddings", "refiner")
+_PARTS = (*PARTS, "loras", "embeddings", "refiner", "exact")
 _CHECKED_BY_MODEL = ("scheduler", "width", "height", "num_images", "upscale", "tiling")
 
 _PROBE = GenerationRequest(

@@ -74,3 +74,14 @@ def test_a_kept_form_with_nonsense_weighs_words(catalogue: Catalogue) -> None:
     assert restore(catalogue, kept, "builtin")["prompt_syntax"] == "a1111"
     kept["prompt_syntax"] = "plain"
     assert restore(catalogue, kept, "builtin")["prompt_syntax"] == "plain"
+
+
+def test_drawing_alone_is_a_choice_that_is_kept(catalogue: Catalogue) -> None:
+    values = defaults_of(catalogue.get_model("builtin")) | {"prompt": "a fox"}
+    assert "exact" not in to_request(values).to_json()
+    alone = to_request(values | {"exact": True})
+    assert GenerationRequest.from_json(alone.to_json()) == alone
+    assert from_request(alone)["exact"] is True
+    assert restore(catalogue, {"model": "builtin", "exact": True}, "builtin")["exact"] is True
+    with pytest.raises(InvalidRequest, match="`exact` must be on or off"):
+        replace(alone, exact="yes")  # type: ignore[arg-type]

@@ -42,6 +42,7 @@ class Controls:
     upscale: gr.Radio
     tiling: gr.Radio
     prompt_syntax: gr.Radio
+    exact: gr.Checkbox
     second_scale: gr.Number
     second_strength: gr.Slider
     refiner: gr.Checkbox
@@ -169,7 +170,8 @@ def _build_method(catalogue: Catalogue, model: ModelSpec) -> dict[str, Component
         **said("scheduler"),
     )
     made = {"num_inference_steps": steps, "guidance_scale": guidance, "scheduler": scheduler}
-    return made | build_passes(model)
+    made |= build_passes(model)
+    return made | {"exact": gr.Checkbox(False, elem_id="exact", **said("exact"))}
 
 
 def _words_of(name: str, catalogue: Catalogue, model: ModelSpec) -> dict[str, Any]:
@@ -249,6 +251,8 @@ def help_of(catalogue: Catalogue, model: ModelSpec) -> dict[str, str]:
         f"{words.count(len(usable), 'choice')}; this model: {_label(catalogue, own.scheduler)}.",
         "seed": "The same seed draws the same picture, 0 to 4,294,967,295; empty: a new one "
         "each time.",
+        "exact": "Exact to the last bit of every pixel, even while others draw, but slower then; "
+        "this model: off.",
         "num_images": f"Drawn by one click, 1 to {model.max_images}; this model: 1.",
     }
 

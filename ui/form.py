@@ -33,6 +33,7 @@ FIELDS = (
     "upscale",
     "tiling",
     "prompt_syntax",
+    "exact",
     *PASS_FIELDS,
     *START_FIELDS,
     *ADAPTER_FIELDS,
@@ -79,6 +80,7 @@ def defaults_of(model: ModelSpec) -> Values:
         "upscale": own.upscale,
         "tiling": "none",
         "prompt_syntax": "a1111",
+        "exact": False,
     } | (pass_defaults() | start_defaults() | adapter_defaults())
 
 

@@ -40,6 +40,7 @@ def build_generate(studio: Studio, blocks: gr.Blocks) -> None:
         upscale: int | None = None,
         tiling: str = "none",
         prompt_syntax: str | None = None,
+        exact: bool = False,
     ) -> tuple[list[dict[str, object]], int]:
         """Draw pictures from a prompt and wait for them.
 
@@ -58,6 +59,7 @@ def build_generate(studio: Studio, blocks: gr.Blocks) -> None:
             tiling: Edges that continue at the opposite one: none, x (sideways), y or both.
             prompt_syntax: a1111 to weigh words by brackets and read long prompts in pieces, plain
                 to take brackets for text; None is a1111 where the model can.
+            exact: Draw each picture alone, exact to the last bit even while others draw.
 
         Returns:
             The PNG files, and the seed of the first one.
@@ -76,6 +78,7 @@ def build_generate(studio: Studio, blocks: gr.Blocks) -> None:
             "upscale": upscale,
             "tiling": tiling,
             "prompt_syntax": prompt_syntax,
+            "exact": exact,
         }
         job = await _draw(studio, wished, owner_of(request))
         return await to_thread.run_sync(_copy, studio, job, blocks), job.request.seed

@@ -115,6 +115,7 @@ def _recipe(picture: Picture, job: Job | None, catalogue: Catalogue) -> list[tup
         ("Started from", words.start(request)),
         *told_of(request),
         ("Seamless", "" if request.tiling == "none" else words.TILINGS[request.tiling]),
+        ("Drawn", "alone, exact to the last bit" if request.exact else ""),
         ("Time", _time(job)),
         ("Made", f"{picture.created_at:%d %B %Y, %H:%M} UTC"),
         ("Weights", picture.recipe.revision),

@@ -21,6 +21,7 @@ LABELS = {
     "upscale": "Enlarge",
     "tiling": "Seamless",
     "prompt_syntax": "Brackets",
+    "exact": "Draw alone",
     "second_scale": "Draw twice",
     "second_strength": "Change by the second drawing",
     "refiner": "Refine",
