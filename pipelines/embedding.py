@@ -86,7 +86,8 @@ class Embedder:
     """Encodes prompts by all text encoders of a pipeline, each chunk once."""
 
     encoders: tuple[Encoder, ...]
-    device: torch.device
+    pipeline: DiffusionPipeline
+    """Looked through for its device, which takes 2 ms, only where something is encoded."""
     _known: dict[tuple[int, Chunk], Embedded] = field(default_factory=dict)
 
     def fits(self, text: str) -> bool:
@@ -114,5 +115,6 @@ class Embedder:
     def _encode(self, number: int, chunk: Chunk) -> Embedded:
         key = number, chunk
         if key not in self._known:
-            self._known[key] = self.encoders[number].encode(chunk, self.device)
+            device = self.pipeline._execution_device
+            self._known[key] = self.encoders[number].encode(chunk, device)
         return self._known[key]

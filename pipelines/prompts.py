@@ -37,7 +37,7 @@ def prompt_arguments(
     encoders = tuple(encoders_of(loaded.pipeline)) if is_weighed(spec, request) else ()
     if not encoders:
         return calls.prompt_arguments(spec, request)
-    embedder = Embedder(encoders, loaded.pipeline._execution_device)
+    embedder = Embedder(encoders, loaded.pipeline)
     if all(is_plain(text) and embedder.fits(text) for text in texts):
         return calls.prompt_arguments(spec, request)
     steps = max(1, int(request.num_inference_steps * calls.strength_of(spec, request)))

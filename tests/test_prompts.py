@@ -46,7 +46,7 @@ def signed(key: str, prompt: str, **changes: object) -> GenerationRequest:
 
 
 def embedder_of(loaded: LoadedModel) -> Embedder:
-    return Embedder(tuple(encoders_of(loaded.pipeline)), torch.device("cpu"))
+    return Embedder(tuple(encoders_of(loaded.pipeline)), loaded.pipeline)
 
 
 def version(text: str) -> tuple[tuple[Fragment, ...], ...]:
