@@ -23,7 +23,9 @@ ASSETS = Path(__file__).resolve().parent.parent / "assets"
 def build_server(studio: Studio) -> FastAPI:
     """Build the app; side effect: Gradio's analytics are off for this process."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    import gradio as gr
+    from ui.stubless import import_gradio
+
+    gr = import_gradio()  # before the page's own modules, which import it by its name
     from ui.blocks import build_blocks, build_head, build_theme
 
     app = FastAPI(title="Croquis", docs_url=None, redoc_url=None, openapi_url=None)
