@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,18 +16,18 @@ import torch
 
 from lab.bench import checkpoints
 from lab.bench.__main__ import main
-from lab.bench.alone import BlindLoader
+from lab.bench.apart import script_apart
 from lab.bench.builtin import builtin_stage
 from lab.bench.crowd import LateVisitor, same_orders, varied
 from lab.bench.effort import QUICK
 from lab.bench.equality import psnr
+from lab.bench.house import Watched
 from lab.bench.roofline import count_operations
 from lab.bench.sharing import mixed_steps
 from lab.bench.stage import Stage
 from lab.bench.stub import Sleeper, stub_stage
 from lab.bench.table import Row, missing_row, print_part, ratio_row, write_rows
 from lab.bench.timing import Samples, interleave, percentile, trend_of
-from pipelines.loader import Loader
 
 
 def test_arms_run_in_turns_and_back() -> None:
@@ -179,12 +181,30 @@ def test_a_late_visitor_is_served_before_the_backlog(stage: Stage) -> None:
 
 
 def test_without_previews_none_is_made(stage: Stage) -> None:
-    with stage.open() as seeing, stage.open(BlindLoader) as blind:
+    seen: list[float | None] = []
+    with stage.open() as house:
         longer = replace(stage.request, num_inference_steps=20)
-        assert seeing.watch(longer).first_preview_s is not None
-        assert blind.watch(varied(longer, 1)).first_preview_s is None
-        assert seeing.pixels(longer).shape == (64, 64, 3)
-    assert BlindLoader.load is not Loader.load
+        watch = house.watch
+
+        def noting(*args: Any) -> Watched:
+            watched = watch(*args)
+            seen.append(watched.first_preview_s)
+            return watched
+
+        house.watch = noting  # type: ignore[method-assign]
+        house.draw(longer)
+        house.draw_unseen(varied(longer, 1))
+        house.draw(varied(longer, 2))
+        assert house.pixels(longer).shape == (64, 64, 3)
+    assert seen[1] is None and None not in (seen[0], seen[2])
+
+
+def test_the_script_draws_in_a_process_of_its_own(stage: Stage) -> None:
+    with script_apart(stage) as script:
+        assert multiprocessing.active_children()
+        slept = stage.request.num_inference_steps * Sleeper(fixed_s=0.002, row_s=0.0001).seconds(2)
+        assert script.time(stage.request) > slept
+    assert not multiprocessing.active_children()
 
 
 def test_a_picture_that_fails_ends_the_benchmark(stage: Stage) -> None:

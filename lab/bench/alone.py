@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
+from lab.bench.apart import script_apart
 from lab.bench.crowd import varied
 from lab.bench.effort import Effort
-from lab.bench.stage import BareScript, Stage
+from lab.bench.stage import Stage
 from lab.bench.table import Row, ratio_row
 from lab.bench.timing import Samples, interleave
-from pipelines.loader import Checkpoint, LoadedModel, Loader
-
-
-class BlindLoader(Loader):
-    """Loads models whose latents cannot be shown: no preview is ever made."""
-
-    def load(self, checkpoint: Checkpoint) -> LoadedModel:
-        return replace(super().load(checkpoint), preview_map=None)
 
 
 def measure_overhead(stage: Stage, effort: Effort, goal: float | None = None) -> list[Row]:
     """The whole request, kept as a file and in the database, over the script of the card."""
     numbers = itertools.count()
-    script = BareScript(stage)
-    with stage.open() as house:
+    with script_apart(stage) as script, stage.open() as house:
         taken = interleave(
             {
                 "ours": lambda: house.draw(varied(stage.request, next(numbers))),
@@ -40,10 +31,10 @@ def measure_previews(stage: Stage, effort: Effort) -> list[Row]:
     """When the first preview comes, and how much longer a picture takes with previews."""
     numbers, first = itertools.count(), []
 
-    with stage.open() as seeing, stage.open(BlindLoader) as blind:
+    with stage.open() as house:
 
         def with_previews() -> float:
-            watched = seeing.watch(varied(stage.request, next(numbers)))
+            watched = house.watch(varied(stage.request, next(numbers)))
             if watched.first_preview_s is not None:
                 first.append(watched.first_preview_s / watched.total_s)
             return watched.total_s
@@ -51,7 +42,7 @@ def measure_previews(stage: Stage, effort: Effort) -> list[Row]:
         taken = interleave(
             {
                 "with": with_previews,
-                "without": lambda: blind.draw(varied(stage.request, next(numbers))),
+                "without": lambda: house.draw_unseen(varied(stage.request, next(numbers))),
             },
             effort.rounds,
         )

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from lab.bench.apart import on_a_thread_that_ends
 from lab.bench.crowd import varied
 from lab.bench.effort import Effort
 from lab.bench.house import House
@@ -44,11 +45,11 @@ def measure_equality(stage: Stage, effort: Effort, replaying: Stage | None = Non
         house.draw(stage.other)
         after = [house.pixels(one) for one in few]
         together = _all_at_once(house, requests, effort.users)
-    script = BareScript(stage)
-    card = [np.array(script.draw(one)) for one in plain]
+    card = on_a_thread_that_ends(lambda: _by_the_script(stage, plain))
+    direct = on_a_thread_that_ends(lambda: _direct(stage, few))
     title = stage.title
     return [
-        _equal_row(f"{title}: alone, equal to diffusers' own call", alone, _direct(stage, few)),
+        _equal_row(f"{title}: alone, equal to diffusers' own call", alone, direct),
         _equal_row(f"{title}: after a switch, equal to before", after, alone),
         _graphs_row(stage, replaying, few, alone),
         _close_row(f"{title}: in company, PSNR of 40 dB or more to alone", together, alone, 95),
@@ -82,6 +83,11 @@ def _all_at_once(house: House, requests: Sequence[GenerationRequest], users: int
     with ThreadPoolExecutor(users) as pool:
         of_user = list(pool.map(draw_own, range(users)))
     return [of_user[number % users][number // users] for number in range(len(requests))]
+
+
+def _by_the_script(stage: Stage, requests: Sequence[GenerationRequest]) -> list[Picture]:
+    script = BareScript(stage)
+    return [np.array(script.draw(one)) for one in requests]
 
 
 def _direct(stage: Stage, requests: Sequence[GenerationRequest]) -> list[Picture]:

@@ -36,6 +36,15 @@ class Watched:
     total_s: float
 
 
+class _Studio(Studio):
+    """One whose visitors can look away."""
+
+    has_viewers = True
+
+    def is_watched(self, job_id: str) -> bool:
+        return self.has_viewers and super().is_watched(job_id)
+
+
 class House:
     """A studio and its engine; time is taken as a visitor sees it: from `submit` to the end.
 
@@ -43,7 +52,7 @@ class House:
         RuntimeError: a job did not end with its pictures.
     """
 
-    def __init__(self, studio: Studio, manager: PipelineManager) -> None:
+    def __init__(self, studio: _Studio, manager: PipelineManager) -> None:
         self.studio = studio
         self.manager = manager
 
@@ -67,6 +76,14 @@ class House:
         """Seconds until the pictures of a request are kept."""
         return self.watch(request, owner).total_s
 
+    def draw_unseen(self, request: GenerationRequest) -> float:
+        """The same, while nobody wants to see it form."""
+        self.studio.has_viewers = False
+        try:
+            return self.draw(request)
+        finally:
+            self.studio.has_viewers = True
+
     def pixels(self, request: GenerationRequest, owner: str = OWNER) -> np.ndarray:
         """The first picture of a request, as it was kept: (height, width, 3) uint8."""
         self.draw(request, owner)
@@ -86,7 +103,6 @@ def open_house(
     settings: Settings,
     catalogue: Catalogue,
     denoise: Denoise | None = None,
-    loader: type[Loader] = Loader,
 ) -> Iterator[House]:
     """A house in a folder of its own, working inside the block.
 
@@ -101,9 +117,9 @@ def open_house(
             queue_limit=10**4,
             owner_queue_limit=10**4,
         )
-        studio = Studio(settings, catalogue)
+        studio = _Studio(settings, catalogue)
         budget = pick_budget(pick_device(settings), settings)
-        manager = PipelineManager(catalogue, loader(settings), budget, studio.set_model_state)
+        manager = PipelineManager(catalogue, Loader(settings), budget, studio.set_model_state)
         denoise = denoise or pick_denoise(settings, pick_device(settings))
         engine = Engine(studio, manager, settings, denoise=denoise)
         studio.start()

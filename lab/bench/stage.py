@@ -36,7 +36,7 @@ class Stage:
     """The same of another model, to switch to."""
     denoise: Denoise | None = None
     """In the place of what the settings choose."""
-    prepare: Callable[[Any], None] = lambda pipeline: None
+    prepare: Callable[[Any], None] | None = None
     """Done to the bare script's pipeline once it is loaded."""
 
     @property
@@ -54,10 +54,9 @@ class Stage:
         assert folder is not None
         return folder
 
-    def open(self, loader: type[Loader] = Loader, **changes: Any) -> AbstractContextManager[House]:
+    def open(self, **changes: Any) -> AbstractContextManager[House]:
         """A house; `changes` are settings."""
-        settings = replace(self.settings, **changes)
-        return open_house(settings, self.catalogue, self.denoise, loader)
+        return open_house(replace(self.settings, **changes), self.catalogue, self.denoise)
 
 
 class BareScript:
@@ -74,7 +73,8 @@ class BareScript:
         synchronize()
         self.load_s = time.perf_counter() - started
         self._pipeline.set_progress_bar_config(disable=True)
-        stage.prepare(self._pipeline)
+        if stage.prepare is not None:
+            stage.prepare(self._pipeline)
 
     def draw(self, request: GenerationRequest) -> Image.Image:
         """Draw with the checkpoint's own scheduler."""

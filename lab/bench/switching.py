@@ -11,6 +11,7 @@ from dataclasses import replace
 import psutil
 import torch
 
+from lab.bench.apart import on_a_thread_that_ends
 from lab.bench.crowd import varied
 from lab.bench.effort import Effort
 from lab.bench.house import House
@@ -96,7 +97,7 @@ class _Pictures:
 
 
 def _seconds_to_load(stage: Stage) -> float:
-    seconds = BareScript(stage).load_s
+    seconds = on_a_thread_that_ends(lambda: BareScript(stage).load_s)
     release_memory()
     return seconds
 
