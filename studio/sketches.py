@@ -15,6 +15,10 @@ from studio.request import GenerationRequest
 FINISH_S = 0.5
 """So young, a sketch is finished though a newer one is wanted: who types faster than the sketches
 are drawn would see none of them otherwise."""
+MOST_FINISH_S = 4.0
+"""The same where they take longer: the time is doubled after one that was dropped."""
+SPARE = 1.5
+"""How much longer than the last one a sketch may take."""
 _REPLACED = "A newer sketch is wanted."
 _BUG = "Something went wrong while sketching. It is noted; go on writing, or press Create."
 _log = logging.getLogger(__name__)
@@ -45,6 +49,7 @@ class Sketches:
     Args:
         limit: visitors whose wishes may wait.
         wake: called when there may be something to take.
+        finish_s: at first, and at least.
     """
 
     def __init__(
@@ -52,7 +57,7 @@ class Sketches:
     ) -> None:
         self._limit = limit
         self._wake = wake
-        self._finish_s = finish_s
+        self._least_finish_s = self._finish_s = finish_s
         self._changed = threading.Condition()
         self._waiting: OrderedDict[str, Sketch] = OrderedDict()  # whose turn is next first
         self._under_way: dict[str, Sketch] = {}
@@ -149,10 +154,19 @@ class Sketches:
         with self._changed:
             if self._under_way.get(sketch.owner) is sketch:
                 del self._under_way[sketch.owner]
+            self._learn(sketch, is_dropped=isinstance(error, Cancelled))
             self._settle(sketch, picture, error)
             is_next = sketch.owner in self._waiting
         if is_next:
             self._wake()
+
+    def _learn(self, sketch: Sketch, *, is_dropped: bool) -> None:
+        """Find out how long sketches take here."""
+        if is_dropped and sketch.owner in self._waiting:
+            self._finish_s = min(2 * self._finish_s, MOST_FINISH_S)
+        elif not is_dropped and sketch.begun_at is not None:
+            took = SPARE * (time.monotonic() - sketch.begun_at)
+            self._finish_s = min(max(took, self._least_finish_s), MOST_FINISH_S)
 
     def _settle(
         self, sketch: Sketch | None, picture: bytes | None = None, error: Exception | None = None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from PIL import Image, ImageDraw
@@ -177,7 +178,13 @@ class Site:
 
 
 @contextmanager
-def serve(data_dir: Path, *, port: int = 0, **limits: int) -> Iterator[Site]:
+def serve(
+    data_dir: Path,
+    *,
+    port: int = 0,
+    build_engine: Callable[[Studio], Any] = ScriptedEngine,
+    **limits: int,
+) -> Iterator[Site]:
     """Serve the real page over a real Studio whose pictures the scripted engine draws."""
     settings = Settings(data_dir=data_dir, **limits)
     catalogue = Catalogue.load(MODELS_TOML, SCHEDULERS_TOML, settings)
@@ -197,7 +204,7 @@ def serve(data_dir: Path, *, port: int = 0, **limits: int) -> Iterator[Site]:
     thread.start()
     while not server.started:
         time.sleep(0.02)
-    engine = ScriptedEngine(studio)
+    engine = build_engine(studio)
     try:
         yield Site(f"http://127.0.0.1:{port}", studio, engine)
     finally:

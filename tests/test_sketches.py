@@ -41,6 +41,7 @@ class Artist(threading.Thread):
         self.sketches, self.steps, self.step_s = sketches, steps, step_s
         self.begun: list[str] = []
         self.dropped: list[str] = []
+        self.delivered: list[str] = []
         self.closing = threading.Event()
 
     def run(self) -> None:
@@ -59,6 +60,7 @@ class Artist(threading.Thread):
                 self.sketches.fail(sketch, Cancelled("Stopped."))
                 return
             time.sleep(self.step_s)
+        self.delivered.append(sketch.request.prompt)
         self.sketches.deliver(sketch, sketch.request.prompt.encode())
 
     def __enter__(self) -> Artist:
@@ -152,6 +154,17 @@ def test_who_types_all_the_time_sees_sketches() -> None:
     assert seen.count(None) >= 10  # never begun, or dropped
     assert artist.begun[-1] == "a cat 39"
     assert b"a cat 39" in drawn
+
+
+def test_who_types_all_the_time_sees_slow_sketches_too() -> None:
+    sketches = Sketches(limit=9, finish_s=0.05)
+    with Artist(sketches, steps=4, step_s=0.1) as artist:  # eight times as long
+        ends = time.monotonic() + SOON_S
+        while not artist.delivered and time.monotonic() < ends:
+            ask(sketches, ANNA, f"a cat at {time.monotonic()}")
+            time.sleep(0.01)
+    assert artist.delivered
+    assert 2 <= len(artist.dropped) <= 6  # each may take twice as long as the one before
 
 
 def test_visitors_take_turns_and_keep_their_place() -> None:

@@ -18,7 +18,7 @@ __all__ = ["build_blocks", "build_head", "build_theme"]
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 STYLES = ("page.css", "models.css")
-SCRIPTS = ("tabs.js", "form.js", "page.js", "count.js")
+SCRIPTS = ("tabs.js", "form.js", "page.js", "count.js", "live.js")
 """tabs.js first: the right tab shows before anything is drawn."""
 TABS = (("Create", "#/"), ("Models", "#/models"))
 

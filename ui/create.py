@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from ui.events import CreateEvents
 from ui.examples import Example
 from ui.form import Values, defaults_of
 from ui.layout import build_layout
+from ui.live_events import LiveEvents, wire_live
 from ui.parts import Parts
 from ui.refusing import Event, refusing
 from ui.showing import Show
@@ -38,6 +40,10 @@ def build_create(studio: Studio, examples: tuple[Example, ...], blocks: gr.Block
     _wire_form(parts, events, wiring)
     _wire_start(parts, StartEvents(studio, parts, show), wiring)
     _wire_adapters(parts, AdapterEvents(studio, parts, show), wiring)
+    live = LiveEvents(studio, parts, show)
+    wire_live(parts, live)
+    keep, view, sketched = parts.sketch_line.keep, parts.view, parts.sketched
+    wiring.on(keep, live.on_keep, trigger_mode="multiple", view=view, sketched=sketched)
     restored = wire_restore(parts, fresh, blocks)
     # Asked at time 0, before any change: it mends only what the visitor has not touched since.
     wiring.on(restored.then, events.on_load, asked=parts.asked, saved=parts.saved)
@@ -97,7 +103,8 @@ def _wire_drawing(parts: Parts, events: CreateEvents, wiring: Wiring) -> None:
     page: dict[str, Any] = {"view": parts.view, **parts.controls.by_field()}
     # Each click counts, also while the answer to the last one is on its way.
     painted = page | {"start_paint": parts.controls.start_paint}
-    wiring.on(parts.create.click, events.on_create, trigger_mode="multiple", **painted)
+    seeded = f"(...values) => croquisLive.create({json.dumps([*painted])}, values)"
+    wiring.on(parts.create.click, events.on_create, trigger_mode="multiple", js=seeded, **painted)
     for examples in (parts.examples, parts.sheet):
         wiring.ask(examples.example, events.on_example, trigger_mode="multiple", **page)
     for listener, fn in (

@@ -19,8 +19,8 @@ from ui.controls import (
     build_prompt,
     build_seed,
 )
-from ui.counting import build_count
 from ui.examples import Example, render_examples
+from ui.live import build_live_note, build_sketch, build_sketch_line, build_typing
 from ui.parts import Parts, Undo, View
 from ui.solid import build_solid
 from ui.stage import render_empty
@@ -73,16 +73,16 @@ def _build_ask(catalogue: Catalogue, model: ModelSpec, example: str) -> tuple[Ma
     """The prompt, Create, Stop and the model: all that a first picture needs."""
     with gr.Column(elem_id="ask"):
         prompt = build_prompt(f"For example: {example}")
-        build_count()
         with gr.Row(elem_id="go"):
             create = gr.Button("Create", variant="primary", elem_id="create")
             stop = gr.Button("Stop", interactive=False, elem_id="stop")
             choice = build_model(catalogue, model.key)
+        typing = build_typing() | build_live_note()
         line = gr.HTML(elem_id="model-line", apply_default_css=False)
         notice = clickable("notice", "undo")
     start = build_start(model)
     controls = {"prompt": prompt, "model": choice, "model_line": line} | start
-    return controls, {"create": create, "stop": stop, "notice": notice}
+    return controls, {"create": create, "stop": stop, "notice": notice} | typing
 
 
 def _build_more(catalogue: Catalogue, model: ModelSpec) -> tuple[Made, Made]:
@@ -121,11 +121,13 @@ def _build_stage(model: ModelSpec, pictures: str) -> Made:
         empty = render_empty(model.defaults.width, model.defaults.height, pictures)
         sheet = clickable("sheet", "pick", "retry", "example", value=empty)
         live = gr.HTML("", elem_id="live", apply_default_css=False)
+        sketch = build_sketch()
     with gr.Column(elem_id="under"):
         progress = clickable("progress", "stop_all", "follow")
+        sketch |= build_sketch_line()
         actions = clickable("actions", "use", "vary", "modify", "stage", "enlarge", "delete")
     solid = build_solid()
     strip = clickable("strip", "pick", "more")
     details = gr.HTML("", elem_id="details", apply_default_css=False)
     below = {"actions": actions, "strip": strip, "details": details}
-    return {"sheet": sheet, "live": live, "progress": progress} | solid | below
+    return {"sheet": sheet, "live": live, "progress": progress} | sketch | solid | below

@@ -51,6 +51,17 @@ class Parts:
     solid: gr.HTML
     """Id of the picture on the sheet if it has a mesh, not shown; its change fills the viewer."""
     live: gr.HTML
+    live_switch: gr.Checkbox
+    """Whether sketches are drawn while the visitor types; off at every opening of the page."""
+    live_note: gr.HTML
+    """What draws the sketches, or why there is none."""
+    sketch: gr.HTML
+    """The layer over the sheet that a sketch is shown in."""
+    sketch_line: gr.HTML
+    sketch_ask: gr.Button
+    """Not shown: assets/live.js presses it when a sketch is wanted."""
+    sketched: gr.State
+    """The request of the sketch that is shown."""
     progress: gr.HTML
     actions: gr.HTML
     strip: gr.HTML
