@@ -177,6 +177,15 @@ class Studio:
 
     def progress(self, job_id: str, owner: str) -> Progress:
         """How far a job is, finished ones included; raises NotFound."""
+        live = self._dispatcher.live(job_id)
+        if live is not None and live.owner == owner:
+            progress = self._board.get(job_id)
+            if progress is not None:
+                return self._with_eta(progress)
+        return progress_of(self.job(job_id, owner))
+
+    def look(self, job_id: str, owner: str) -> Progress:
+        """The same for somebody who shows the previews: they are drawn only then."""
         return self.wait_for_change(job_id, owner, after_version=-1, timeout_s=0)
 
     def wait_for_change(
@@ -190,8 +199,11 @@ class Studio:
         if live is not None and live.owner == owner:
             progress = self._board.wait_for_change(job_id, after_version, timeout_s)
             if progress is not None:
-                return replace(progress, eta_s=self._dispatcher.eta_s(progress))
+                return self._with_eta(progress)
         return progress_of(self.job(job_id, owner))
+
+    def _with_eta(self, progress: Progress) -> Progress:
+        return replace(progress, eta_s=self._dispatcher.eta_s(progress))
 
     def pictures(self, owner: str, limit: int = 60, offset: int = 0) -> list[Picture]:
         """Kept pictures, newest first."""

@@ -45,6 +45,18 @@ def take(studio: Studio) -> Job:
     return job
 
 
+def test_previews_are_for_who_looks_not_for_who_asks_how_far_it_is(tmp_path: Path) -> None:
+    with open_studio(tmp_path) as studio:
+        job = studio.submit(make_request(), ANNA)
+        take(studio)
+        assert studio.progress(job.id, ANNA) == studio.progress(job.id, ANNA)
+        with pytest.raises(NotFound):
+            studio.look(job.id, "somebody else")
+        assert not studio.is_watched(job.id)
+        assert studio.look(job.id, ANNA) == studio.progress(job.id, ANNA)
+        assert studio.is_watched(job.id)
+
+
 def test_a_job_from_click_to_picture(tmp_path: Path) -> None:
     with open_studio(tmp_path) as studio:
         job = studio.submit(make_request(num_images=2, upscale=4), ANNA)

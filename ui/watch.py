@@ -54,7 +54,7 @@ async def _follow(studio: Studio, owner: str, job: Job) -> AsyncIterator[Glimpse
     seen: tuple[int, int] | None = None
     while True:
         try:
-            progress = await anyio.to_thread.run_sync(studio.progress, job.id, owner)
+            progress = await anyio.to_thread.run_sync(studio.look, job.id, owner)
         except NotFound:
             return
         others = 0
