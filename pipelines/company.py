@@ -24,6 +24,8 @@ ROOM = 2
 """On a CPU: free memory over the model's own that lets several jobs be drawn with it at once."""
 
 _Value = TypeVar("_Value")
+_Lent = dict[str, "LoadedModel | None"]
+"""By tiling."""
 
 
 class Company:
@@ -31,18 +33,16 @@ class Company:
 
     def __init__(self, stepper: Stepper) -> None:
         self._stepper = stepper
-        self._lent: WeakKeyDictionary[LoadedModel, dict[str, LoadedModel]] = WeakKeyDictionary()
+        self._lent: WeakKeyDictionary[LoadedModel, _Lent] = WeakKeyDictionary()
 
     def lend(self, loaded: LoadedModel, tiling: str) -> LoadedModel | None:
         """The model for one of many jobs; None if it can only be drawn with by one at a time.
 
         Nothing is ever done to its modules: a seamless picture is drawn by twins that wrap.
         """
-        if not takes_turns(loaded):
-            return None
         lent = self._lent.setdefault(loaded, {})
         if tiling not in lent:
-            lent[tiling] = self._build(loaded, tiling)
+            lent[tiling] = self._build(loaded, tiling) if takes_turns(loaded) else None
         return lent[tiling]
 
     def each(self, works: Sequence[Callable[[], _Value]]) -> Iterator[_Value]:

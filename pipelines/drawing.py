@@ -99,8 +99,9 @@ def _draw_side_by_side(
 def _draw_in_batches(call: _Call, waiting: list[int]) -> Iterator[Drawn]:
     """Draw as many in one call as pays and fits, and the rest after them."""
     loaded, request = call.loaded, call.request
-    in_batches = picks_batches(loaded.pipeline.device) and not _draws_alone(loaded, request)
-    size = len(waiting) if in_batches else 1
+    size = len(waiting)
+    if size > 1 and (_draws_alone(loaded, request) or not picks_batches(loaded.pipeline.device)):
+        size = 1
     in_tiles = False
     while waiting:
         batch = waiting[:size]
@@ -124,8 +125,9 @@ def _draw_in_batches(call: _Call, waiting: list[int]) -> Iterator[Drawn]:
 
 def _goes_side_by_side(loaded: LoadedModel, request: GenerationRequest) -> bool:
     """Whether the pictures of a request are calls of their own that go at once."""
-    is_batched = picks_batches(loaded.pipeline.device)
-    return not is_batched and not request.exact and is_joinable(loaded) and request.num_images > 1
+    if request.exact or request.num_images == 1 or not is_joinable(loaded):
+        return False
+    return not picks_batches(loaded.pipeline.device)
 
 
 def _note_on_sides(loaded: LoadedModel, request: GenerationRequest) -> str | None:

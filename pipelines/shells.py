@@ -34,9 +34,10 @@ def build_shell(
     """
     shared = loaded.pipeline
     shell_class = pipeline_class or type(shared)
-    components = {name: _own_copy(part) for name, part in shared.components.items()}
-    components |= {"scheduler": scheduler} if scheduler is not None else {}
-    components |= parts or {}
+    given = {"scheduler": scheduler} if scheduler is not None else {}
+    given |= parts or {}
+    components = {k: _own_copy(part) for k, part in shared.components.items() if k not in given}
+    components |= given
     wanted = inspect.signature(shell_class.__init__).parameters
     options = {name: shared.config[name] for name in wanted if name in shared.config}
     shell = shell_class(**{**options, **{k: v for k, v in components.items() if k in wanted}})

@@ -226,7 +226,7 @@ def _encode_thumbnail(image: Image.Image) -> bytes:
     small = image.convert("RGB")
     small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    small.save(buffer, format="WEBP", quality=85)
+    small.save(buffer, format="WEBP", quality=85, method=2)
     return buffer.getvalue()
 
 

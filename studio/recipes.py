@@ -21,6 +21,8 @@ from studio.request import MAX_SEED, GenerationRequest
 
 OWN_CHUNK = "croquis"
 A1111_CHUNK = "parameters"
+PNG_LEVEL = 3
+"""Of zlib: a quarter of the time of the usual 6, for a seventh more bytes."""
 LOCAL = "local"
 """Source of weights that came from a folder: its name is the host's own business."""
 
@@ -106,7 +108,7 @@ def encode_png(image: Image.Image, recipe: Recipe) -> bytes:
     text.add_text(A1111_CHUNK, write_infotext(recipe.request, _pairs(recipe)))
     text.add_text(OWN_CHUNK, recipe.to_json())
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", pnginfo=text)
+    image.save(buffer, format="PNG", pnginfo=text, compress_level=PNG_LEVEL)
     return buffer.getvalue()
 
 
