@@ -149,6 +149,7 @@ def start_engine(studio: Studio, settings: Settings) -> Engine:
     from pipelines.holding import machine_of
     from pipelines.loader import Loader
     from pipelines.manager import PipelineManager
+    from pipelines.parking import pick_parking
 
     studio.set_control_maker(made_here)
     studio.set_machine(machine_of(pick_device(settings)))
@@ -157,6 +158,7 @@ def start_engine(studio: Studio, settings: Settings) -> Engine:
         Loader(settings),
         pick_budget(pick_device(settings), settings),
         on_state=studio.set_model_state,
+        parking=pick_parking(pick_device(settings), settings),
     )
     allow_tf32(settings)
     denoise = pick_denoise(settings, pick_device(settings))

@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from pipelines.device import release_memory
@@ -18,6 +18,7 @@ from studio.specs import TEXT_ENCODER
 if TYPE_CHECKING:
     from pipelines.encoder import TextEncoder
     from pipelines.loader import Checkpoint, LoadedModel, Loader, OnMessage
+    from pipelines.parking import Parking
     from studio.catalogue import Catalogue
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ class _Slot:
     model: Sized | None = None
     nbytes: int = 0
     borrowers: int = 1
+    thread: int = field(default_factory=threading.get_ident)
+    """Which one loads it."""
 
 
 class PipelineManager:
@@ -49,13 +52,15 @@ class PipelineManager:
 
     A borrowed model is never evicted, and neither is the one used last: a model larger than the
     budget is kept alone. Safe to use from several threads; two that want the same model wait for
-    one load.
+    one load. Many works that take turns on one thread may borrow too, as long as none leaves its
+    turn to another in the middle of a load: nothing but a load is ever waited for.
 
     Args:
         catalogue: where the models are looked up.
         loader: finds and loads checkpoints.
         budget_bytes: how many bytes of weights may stay loaded.
         on_state: told (key, "loading" | "loaded" | "unloaded") at every change.
+        parking: where models wait that the budget has no room for; None frees them.
     """
 
     def __init__(
@@ -64,11 +69,13 @@ class PipelineManager:
         loader: Loader,
         budget_bytes: int,
         on_state: Callable[[str, str], None] = lambda key, state: None,
+        parking: Parking | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._loader = loader
         self._budget_bytes = budget_bytes
         self._on_state = on_state
+        self._parking = parking
         self._slots: OrderedDict[str, _Slot] = OrderedDict()  # least recently used first
         self._changed = threading.Condition()
         self._is_closed = False
@@ -89,8 +96,13 @@ class PipelineManager:
             in_use = sum(slot.nbytes for slot in self._slots.values() if slot.borrowers)
         if slot is not None and (slot.borrowers or slot.model is None):
             return True
-        needed = slot.nbytes if slot else int(self._catalogue.get_model(key).memory_gb * 10**9)
+        needed = slot.nbytes if slot else self._parked_bytes(key)
+        if needed is None:
+            needed = int(self._catalogue.get_model(key).memory_gb * 10**9)
         return not in_use or in_use + needed <= self._budget_bytes
+
+    def _parked_bytes(self, key: str) -> int | None:
+        return self._parking.size_of(key) if self._parking else None
 
     @contextmanager
     def borrow(self, key: str, on_message: OnMessage = lambda text: None) -> Iterator[LoadedModel]:
@@ -167,12 +179,21 @@ class PipelineManager:
             self._give_back(key)
 
     def evict(self, key: str) -> bool:
-        """Free a model's memory; False if it is not loaded, or borrowed."""
+        """Free a model's memory, also where it waits; False if it is not loaded, or borrowed."""
+        if self._parking:
+            self._parking.drop(key)
+        return self._push_out(key)
+
+    def _push_out(self, key: str, wanted: str | None = None) -> bool:
+        """Take an idle model off the device; it waits in RAM if another one is `wanted` there."""
         with self._changed:
             slot = self._slots.get(key)
             if slot is None or slot.borrowers:
                 return False
-            del self._slots[key], slot
+            del self._slots[key]
+        if self._parking and wanted is not None:
+            self._parking.park(key, slot.model, wanted)
+        del slot
         release_memory()
         self._tell(key, "unloaded")
         return True
@@ -184,6 +205,8 @@ class PipelineManager:
             keys = tuple(self._slots)
         for key in keys:
             self.evict(key)
+        if self._parking:
+            self._parking.clear()
 
     def _take(self, key: str) -> Sized | None:
         """Borrow a loaded model, wait for one that loads, or reserve the slot and return None."""
@@ -199,6 +222,8 @@ class PipelineManager:
                     slot.borrowers += 1
                     self._slots.move_to_end(key)
                     return slot.model
+                if slot.thread == threading.get_ident():
+                    raise RuntimeError(f"the load of {key} gave its turn away on its own thread")
                 self._changed.wait()
 
     def _load(
@@ -212,12 +237,12 @@ class PipelineManager:
         """Fill the slot that `_take` reserved."""
         self._tell(key, "loading")
         try:
-            found = find()
-            with self._changed:
-                self._slots[key].nbytes = found.nbytes
-            self._make_room()
-            on_message(f"Loading {title}, {size_text(found.nbytes)}")
-            loaded = load(found)
+            loaded = self._fetch(key)
+            if loaded is None:
+                found = find()
+                self._reserve(key, found.nbytes)
+                on_message(f"Loading {title}, {size_text(found.nbytes)}")
+                loaded = load(found)
         except BaseException:
             with self._changed:
                 del self._slots[key]
@@ -229,21 +254,34 @@ class PipelineManager:
             slot.model, slot.nbytes = loaded, loaded.nbytes
             self._changed.notify_all()
         self._tell(key, "loaded")
-        return loaded
+        return cast("_Loaded", loaded)
+
+    def _fetch(self, key: str) -> Sized | None:
+        """Bring a model back that waits in RAM; None if it does not."""
+        nbytes = self._parked_bytes(key)
+        if self._parking is None or nbytes is None:
+            return None
+        self._reserve(key, nbytes)
+        return self._parking.fetch(key)
+
+    def _reserve(self, key: str, nbytes: int) -> None:
+        with self._changed:
+            self._slots[key].nbytes = nbytes
+        self._make_room(key)
 
     def _tell(self, key: str, state: str) -> None:
         """Report the state of a model; parts are nobody's choice."""
         if key in self._catalogue.models:
             self._on_state(key, state)
 
-    def _make_room(self) -> None:
-        """Evict idle models until all fit into the budget; the one used last stays."""
+    def _make_room(self, wanted: str = "") -> None:
+        """Push idle models out until all fit into the budget; the one used last stays."""
         with self._changed:
             idle = [key for key, slot in self._slots.items() if not slot.borrowers]
             last = next(reversed(self._slots), None)
         for key in idle:
             if self.nbytes > self._budget_bytes and key != last:
-                self.evict(key)
+                self._push_out(key, wanted)
 
     def _give_back(self, key: str) -> None:
         with self._changed:

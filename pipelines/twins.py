@@ -8,6 +8,7 @@ it is done to a twin, which takes no memory for weights, and the twin is thrown 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,13 +21,22 @@ GROUP_HOOK = "_diffusers_hook"
 """diffusers', on layers that do."""
 
 
-def twin_of(module: nn.Module) -> nn.Module:
+def alias(tensor: torch.Tensor) -> Any:
+    """The same memory under a name of its own; a quantised tensor has more, and is shared."""
+    if type(tensor) is nn.Parameter:
+        return nn.Parameter(tensor.data, requires_grad=False)
+    return tensor.detach() if type(tensor) is torch.Tensor else tensor
+
+
+def twin_of(module: nn.Module, place: Callable[[torch.Tensor], Any] = alias) -> nn.Module:
     """A copy of the structure of a module; weights and buffers are the same memory.
+
+    `place` may put them elsewhere: it is given each of them once.
 
     Nothing may write into the twin's weights; putting others in their place is free. The hooks
     that move an offloaded module to the device and back stay with the first.
     """
-    kept = {id(tensor): _alias(tensor) for tensor in (*module.parameters(), *module.buffers())}
+    kept = {id(tensor): place(tensor) for tensor in (*module.parameters(), *module.buffers())}
     hooks = [vars(part)[HOOK] for part in module.modules() if HOOK in vars(part)]
     made = copy.deepcopy(module, {**kept, **{id(hook): None for hook in hooks}})
     for part in made.modules():
@@ -48,10 +58,3 @@ def is_grouped(pipeline: DiffusionPipeline) -> bool:
 
 def _modules(pipeline: DiffusionPipeline) -> list[nn.Module]:
     return [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
-
-
-def _alias(tensor: torch.Tensor) -> Any:
-    """The same memory under a name of its own; a quantised tensor has more, and is shared."""
-    if type(tensor) is nn.Parameter:
-        return nn.Parameter(tensor.data, requires_grad=False)
-    return tensor.detach() if type(tensor) is torch.Tensor else tensor

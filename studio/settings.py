@@ -48,6 +48,11 @@ def _gigabytes(text: str) -> float:
     return float(text)
 
 
+def _gigabytes_or_none(text: str) -> float:
+    """a number of at least 0"""
+    return _gigabytes(text) if float(text) else 0.0
+
+
 def _switch(text: str) -> bool:
     """1 or 0"""
     return {"1": True, "true": True, "0": False, "false": False}[text.lower()]
@@ -130,6 +135,12 @@ class Settings:
     )
     memory_budget_gb: float | None = _setting(
         None, "Memory for loaded models in GB; empty is most of what the device has", _gigabytes
+    )
+    ram_budget_gb: float | None = _setting(
+        None,
+        "Memory of the machine in GB, for models that a GPU has no room for; 0 is none, empty is "
+        "half of what is free",
+        _gigabytes_or_none,
     )
     queue_limit: int = _setting(100, "Jobs that may wait, all visitors together", _count)
     owner_queue_limit: int = _setting(20, "Jobs of one visitor that may wait", _count)
