@@ -42,14 +42,14 @@ def script_apart(stage: Stage) -> Iterator[ScriptApart]:
     """The script of a stage, ready to draw inside the block."""
     apart = multiprocessing.get_context("spawn")
     ours, theirs = apart.Pipe()
-    process = apart.Process(target=_serve, args=(theirs, stage), daemon=True)
-    process.start()
+    script = apart.Process(target=_serve, args=(theirs, stage), daemon=True)
+    script.start()
     theirs.close()
     try:
         yield ScriptApart(ours)
     finally:
         ours.close()
-        process.join()
+        script.join()
 
 
 def on_a_thread_that_ends(work: Callable[[], Made]) -> Made:
