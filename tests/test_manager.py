@@ -6,12 +6,15 @@ import gc
 import threading
 import time
 import weakref
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
+from greenlet import getcurrent, greenlet
 from tiny_house import checkpoint, tiny_catalogue, tiny_manager, tiny_settings
 
-from pipelines.loader import Checkpoint, LoadedModel, Loader
+from pipelines.loader import Checkpoint, LoadedModel, Loader, OnMessage
 from pipelines.manager import PipelineManager
 from studio.errors import Cancelled, ModelUnavailable, UnknownModel
 
@@ -206,3 +209,46 @@ def test_the_model_is_given_back_when_drawing_fails(loader: CountingLoader) -> N
     with pytest.raises(ZeroDivisionError), manager.borrow("mini"):
         raise ZeroDivisionError
     assert manager.evict("mini")
+
+
+def test_works_that_take_turns_on_one_thread_borrow_inside_one_another(
+    loader: CountingLoader, held: HeldKeys
+) -> None:
+    manager = make_manager(loader, 1, held)
+    turns: list[str] = []
+
+    def work(*keys: str) -> None:
+        with ExitStack() as stack:
+            for key in keys:
+                stack.enter_context(manager.borrow(key))
+                turns.append(key)
+                getcurrent().parent.switch()
+
+    works = [greenlet(partial(work, *keys)) for keys in (("mini", "sd2"), ("sd2", "mini"))]
+    while works:
+        for one in works:
+            if not one.dead:
+                one.switch()
+        works = [one for one in works if not one.dead]
+    assert turns == ["mini", "sd2", "sd2", "mini"]
+    assert loader.loaded == ["mini", "sd2"]
+    assert len(held) == 1
+
+
+def test_a_load_that_gives_its_turn_away_is_told_instead_of_waited_for_for_ever(
+    loader: CountingLoader,
+) -> None:
+    manager = make_manager(loader)
+    first = greenlet(partial(use_with, manager, lambda text: getcurrent().parent.switch()))
+    first.switch()
+    with pytest.raises(RuntimeError, match="gave its turn away"), manager.borrow("mini"):
+        pass
+    first.switch()
+    assert first.dead and loader.loaded == ["mini"]
+    use(manager, "mini")
+    assert loader.loaded == ["mini"]
+
+
+def use_with(manager: PipelineManager, on_message: OnMessage) -> None:
+    with manager.borrow("mini", on_message):
+        pass
