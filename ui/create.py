@@ -16,6 +16,7 @@ from ui.browser import ask_js, wire_browser, wire_restore
 from ui.events import CreateEvents
 from ui.examples import Example
 from ui.form import Values, defaults_of
+from ui.form_events import FormEvents
 from ui.layout import build_layout
 from ui.live_events import LiveEvents, wire_live
 from ui.parts import Parts
@@ -37,7 +38,7 @@ def build_create(studio: Studio, examples: tuple[Example, ...], blocks: gr.Block
     wiring = Wiring(parts, show, fresh)
     _wire_drawing(parts, events, wiring)
     _wire_looking(parts, events, wiring)
-    _wire_form(parts, events, wiring)
+    _wire_form(parts, FormEvents(studio, parts, show), wiring)
     _wire_start(parts, StartEvents(studio, parts, show), wiring)
     _wire_adapters(parts, AdapterEvents(studio, parts, show), wiring)
     live = LiveEvents(studio, parts, show)
@@ -138,7 +139,7 @@ def _wire_looking(parts: Parts, events: CreateEvents, wiring: Wiring) -> None:
     wiring.on(parts.actions.delete, events.on_delete, trigger_mode="multiple", view=parts.view)
 
 
-def _wire_form(parts: Parts, events: CreateEvents, wiring: Wiring) -> None:
+def _wire_form(parts: Parts, events: FormEvents, wiring: Wiring) -> None:
     fields = parts.controls.by_field()
     wiring.ask(parts.controls.model.input, events.on_model, form_model=parts.form_model, **fields)
     wiring.ask(parts.notice.undo, events.on_undo, undo=parts.undo, view=parts.view)
