@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 def prompt_arguments(
-    loaded: LoadedModel, request: GenerationRequest, drawn: range | None = None
+    loaded: LoadedModel,
+    request: GenerationRequest,
+    drawn: range | None = None,
+    on_version: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """The keyword arguments of a pipeline's call that say what to draw.
 
@@ -31,6 +34,8 @@ def prompt_arguments(
 
     Args:
         drawn: which of the request's steps the call draws, counted from 0; None is all.
+        on_version: called before each version of a changing prompt is encoded; what it raises
+            ends that.
     """
     spec = loaded.spec
     texts = [request.prompt, *([request.negative_prompt] if spec.negative_prompt else [])]
@@ -42,7 +47,7 @@ def prompt_arguments(
         return calls.prompt_arguments(spec, request)
     steps = max(1, int(request.num_inference_steps * calls.strength_of(spec, request)))
     prompts = [parse_prompt(text) for text in texts]
-    course = _Course.of(embedder, prompts, steps, drawn or range(steps))
+    course = _Course.of(embedder, prompts, steps, drawn or range(steps), on_version)
     return course.arguments(can_change=spec.callback == "new")
 
 
@@ -65,11 +70,19 @@ class _Course:
     """Chunks that every version is brought to."""
 
     @classmethod
-    def of(cls, embedder: Embedder, prompts: list[Prompt], steps: int, drawn: range) -> _Course:
+    def of(
+        cls,
+        embedder: Embedder,
+        prompts: list[Prompt],
+        steps: int,
+        drawn: range,
+        on_version: Callable[[], None],
+    ) -> _Course:
         """Encode all that will be said before the call: later the encoders may be elsewhere."""
         versions = [version for prompt in prompts for version in prompt.versions(steps)]
         length = max(map(embedder.count_chunks, versions))
         for version in versions:
+            on_version()
             embedder.embed(version, length)
         return cls(embedder, prompts, steps, drawn, length)
 

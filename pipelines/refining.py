@@ -55,14 +55,16 @@ def draw_refined(batch: Batch, schedulers: Refined) -> list[Result]:
     arguments |= {"output_type": "latent", "denoising_end": BASE_SHARE}
     steps = range(request.num_inference_steps)
     edge = round(BASE_SHARE * len(steps))
-    said = prompt_arguments(batch.loaded, request, steps[:edge])
+    stop = batch.steps.stop_if_cancelled
+    said = prompt_arguments(batch.loaded, request, steps[:edge], stop)
     latents = shell(**said, **arguments).images  # (B, 4, h, w)
     rest = {name: value for name, value in arguments.items() if name not in TAKEN_FROM_BASE}
     del rest["denoising_end"]
     rest |= {"output_type": "np", "denoising_start": BASE_SHARE, "image": latents}
     batch.steps.watch(schedulers.refiner)
     refining = build_shell(batch.refiner, schedulers.refiner)
-    output = refining(**prompt_arguments(batch.refiner, request, steps[edge:]), **rest)
+    said = prompt_arguments(batch.refiner, request, steps[edge:], stop)
+    output = refining(**said, **rest)
     return [Result(pixels) for pixels in output.images]
 
 

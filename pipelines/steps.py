@@ -102,6 +102,11 @@ class BatchSteps:
 
         watch_steps(scheduler, on_step)
 
+    def stop_if_cancelled(self) -> None:
+        """Raise Cancelled if that is wanted; every step asks by itself."""
+        if self.request.watcher.is_cancelled():
+            raise Cancelled("Stopped.")
+
     def wait(self, text: str) -> None:
         """Show why no step is made yet."""
         self.request.watcher.on_message(text)
@@ -136,9 +141,9 @@ class BatchSteps:
         return preview_jpeg(clean[0], request.preview_map, request.aspect)
 
     def _report(self, preview: bytes | None) -> None:
-        watcher = self.request.watcher
-        if watcher.is_cancelled():
-            raise Cancelled("Stopped.")
+        self.stop_if_cancelled()
         if self._is_first:
             beside = self.request.count_beside(self)
-            watcher.on_step(self.step, self.total_steps, self.indices[0], preview, beside)
+            self.request.watcher.on_step(
+                self.step, self.total_steps, self.indices[0], preview, beside
+            )

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from tiny_families.house import draw_family, family_manager, family_request, start_for
+from tiny_house import RecordingWatcher
 
 from pipelines.chunks import read_chunks
-from pipelines.embedding import Embedder, encoders_of, weigh
+from pipelines.embedding import Embedded, Embedder, encoders_of, weigh
 from pipelines.loader import LoadedModel
 from pipelines.manager import PipelineManager
 from pipelines.prompts import prompt_arguments
+from studio.errors import Cancelled
 from studio.prompt_nodes import Fragment
 from studio.prompt_syntax import parse_prompt
 from studio.request import GenerationRequest
@@ -245,3 +248,22 @@ def test_a_refiner_goes_on_with_the_words_of_its_steps(manager: PipelineManager)
         texts = [embedder_of(refiner).embed(version(text), 1).embeds for text in ("a", "b")]
     assert torch.equal(begun["prompt_embeds"], texts[0])
     assert torch.equal(ended["prompt_embeds"], texts[1])
+
+
+def test_stop_is_heard_while_many_versions_are_encoded(
+    manager: PipelineManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher, encoded = RecordingWatcher(), []
+    embed = Embedder.embed
+
+    def counted(self: Embedder, *args: Any) -> Embedded:
+        encoded.append(args)
+        if len(encoded) == 2:
+            watcher.steps.append((0, 0, 0))  # the visitor stops it now
+        return embed(self, *args)
+
+    monkeypatch.setattr(Embedder, "embed", counted)
+    monkeypatch.setattr(RecordingWatcher, "is_cancelled", lambda self: len(self.steps) > 1)
+    with pytest.raises(Cancelled):
+        draw_family(manager, signed("sd15", "[red|blue|green|pink] cat"), watcher)
+    assert len(encoded) == 2

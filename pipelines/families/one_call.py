@@ -83,7 +83,8 @@ def _call(batch: Batch, request: GenerationRequest, scheduler: SchedulerMixin) -
     batch.steps.watch(scheduler)
     shell = build_shell(batch.loaded, scheduler, pipeline_class_of(spec, task))
     arguments = call_arguments(spec, request, batch.seeds, batch.images)
-    output = shell(**prompt_arguments(batch.loaded, request), **arguments)
+    said = prompt_arguments(batch.loaded, request, on_version=batch.steps.stop_if_cancelled)
+    output = shell(**said, **arguments)
     flags = _flags(output, len(batch.seeds))
     return [Result(pixels, flag) for pixels, flag in zip(output.images, flags, strict=True)]
 
