@@ -12,6 +12,7 @@ import torch
 from diffusers import AutoencoderDC, DiffusionPipeline, UNet2DConditionModel
 from torch import nn
 
+from pipelines.remembering import Remembering
 from pipelines.seamless import wrapping_twins
 from pipelines.shells import build_shell
 from pipelines.twins import is_grouped, is_offloaded
@@ -33,6 +34,7 @@ class Company:
 
     def __init__(self, stepper: Stepper) -> None:
         self._stepper = stepper
+        self._remembering = Remembering()
         self._lent: WeakKeyDictionary[LoadedModel, _Lent] = WeakKeyDictionary()
 
     def lend(self, loaded: LoadedModel, tiling: str) -> LoadedModel | None:
@@ -68,6 +70,7 @@ class Company:
         label = f"{loaded.spec.key} {tiling} on {device}, torch {torch.__version__},"
         can_join = isinstance(module, UNet2DConditionModel) and has_room(loaded)
         parts[name] = self._stepper.stand_in(module, label, can_join=can_join)
+        parts |= self._remembering.stand_ins(loaded.pipeline)
         return replace(loaded, pipeline=build_shell(loaded, parts=parts))
 
 

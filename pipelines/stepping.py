@@ -27,6 +27,7 @@ from torch import nn
 from pipelines.device import is_out_of_memory, release_memory
 from pipelines.knees import Knees
 from pipelines.rows import Rows, join, read_rows, split
+from pipelines.twins import shallow_copy
 
 Denoise = Callable[[nn.Module, tuple[Any, ...], Mapping[str, Any]], Any]
 """Calls a denoiser and returns its output: plainly, by a graph, or compiled."""
@@ -167,7 +168,7 @@ class Stepper:
         It shares all that the module has. `name` says what the time of a call depends on; without
         `can_join` its calls take turns with others, but each is made alone.
         """
-        copied = _shallow(module)
+        copied = shallow_copy(module)
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             course = self.current()
@@ -316,10 +317,3 @@ def _now() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
-
-
-def _shallow(module: nn.Module) -> nn.Module:
-    """Another object with the same parameters and submodules; the call itself runs the hooks."""
-    made = module.__class__.__new__(module.__class__)
-    vars(made).update(vars(module), _forward_hooks=OrderedDict(), _forward_pre_hooks=OrderedDict())
-    return made

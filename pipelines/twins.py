@@ -8,6 +8,7 @@ it is done to a twin, which takes no memory for weights, and the twin is thrown 
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +44,13 @@ def twin_of(module: nn.Module, place: Callable[[torch.Tensor], Any] = alias) -> 
         if HOOK in vars(part):
             for name in (HOOK, "_old_forward", "forward"):
                 vars(part).pop(name, None)
+    return made
+
+
+def shallow_copy(module: nn.Module) -> nn.Module:
+    """Another object with the same parameters and submodules, whose hooks do not run."""
+    made = module.__class__.__new__(module.__class__)
+    vars(made).update(vars(module), _forward_hooks=OrderedDict(), _forward_pre_hooks=OrderedDict())
     return made
 
 
