@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeGuard
+from weakref import ref
 
 import psutil
 import torch
@@ -190,6 +191,14 @@ def can_wait(loaded: object) -> TypeGuard[LoadedModel]:
     modules = _modules(pipeline).values()
     tensors = [one for part in modules for one in (*part.parameters(), *part.buffers())]
     return not is_grouped(pipeline) and all(map(_is_plain, tensors))
+
+
+def traces_of(model: object) -> list[ref[nn.Module]]:
+    """What tells whether a model is gone once nobody has it: it may be in a cycle."""
+    pipeline = getattr(model, "pipeline", None)
+    if not isinstance(pipeline, DiffusionPipeline):
+        return []
+    return [ref(part) for part in _modules(pipeline).values()]
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:

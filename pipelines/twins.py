@@ -20,6 +20,7 @@ HOOK = "_hf_hook"
 """accelerate's, on a module that waits in the machine's memory."""
 GROUP_HOOK = "_diffusers_hook"
 """diffusers', on layers that do."""
+ATOMS = (bool, int, float, str, type(None))
 
 
 def alias(tensor: torch.Tensor) -> Any:
@@ -30,20 +31,39 @@ def alias(tensor: torch.Tensor) -> Any:
 
 
 def twin_of(module: nn.Module, place: Callable[[torch.Tensor], Any] = alias) -> nn.Module:
-    """A copy of the structure of a module; weights and buffers are the same memory.
+    """A deep copy of the structure of a module; weights and buffers are the same memory.
 
     `place` may put them elsewhere: it is given each of them once.
 
     Nothing may write into the twin's weights; putting others in their place is free. The hooks
     that move an offloaded module to the device and back stay with the first.
     """
-    kept = {id(tensor): place(tensor) for tensor in (*module.parameters(), *module.buffers())}
-    hooks = [vars(part)[HOOK] for part in module.modules() if HOOK in vars(part)]
-    made = copy.deepcopy(module, {**kept, **{id(hook): None for hook in hooks}})
-    for part in made.modules():
-        if HOOK in vars(part):
+    parts = [*module.modules()]
+    memo: dict[int, Any] = {
+        id(tensor): place(tensor) for tensor in (*module.parameters(), *module.buffers())
+    }
+    memo |= {id(vars(part)[HOOK]): None for part in parts if HOOK in vars(part)}
+    made = {id(part): part.__class__.__new__(part.__class__) for part in parts}
+    memo |= made
+    for part in parts:
+        state = {name: _own(value, memo) for name, value in vars(part).items()}
+        if HOOK in state:
             for name in (HOOK, "_old_forward", "forward"):
-                vars(part).pop(name, None)
+                state.pop(name, None)
+        vars(made[id(part)]).update(state)
+    return made[id(module)]
+
+
+def _own(value: Any, memo: dict[int, Any]) -> Any:
+    """`copy.deepcopy`, without the calls for what a module has most: a tenth of the time."""
+    if isinstance(value, ATOMS):
+        return value
+    if id(value) in memo:
+        return memo[id(value)]
+    if type(value) not in (dict, OrderedDict):
+        return copy.deepcopy(value, memo)
+    made = memo[id(value)] = type(value)()
+    made.update((name, _own(one, memo)) for name, one in value.items())
     return made
 
 
