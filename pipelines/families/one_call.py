@@ -35,6 +35,9 @@ DRAWN = "input-" + "0" * 64
 """Id of the picture that a second pass starts from; no uploaded file has it."""
 OLD_NAME = "DPTFeatureExtractor"
 """What older checkpoints name, and diffusers does not find under its name of today."""
+STRAIGHT = ("cuda",)
+"""Devices that weights are read to from their files, not by way of the machine's memory. diffusers
+knows kinds of devices only, and so means the first of each; on a CPU nothing is gained."""
 
 
 def load_pipeline(checkpoint: Checkpoint, device: str, dtype: torch.dtype) -> DiffusionPipeline:
@@ -43,13 +46,16 @@ def load_pipeline(checkpoint: Checkpoint, device: str, dtype: torch.dtype) -> Di
         pipeline = assembled.load_pipeline(checkpoint, "cpu", dtype)
         return place(pipeline, checkpoint.holding, device)
     pipeline_class = getattr(importlib.import_module("diffusers"), checkpoint.spec.pipeline_class)
+    is_straight = checkpoint.holding == "full" and device in STRAIGHT
     pipeline = pipeline_class.from_pretrained(
         checkpoint.folder,
         dtype=dtype,
         variant=checkpoint.variant,
         use_safetensors=True,
         local_files_only=True,
+        device_map=device if is_straight else None,
     )
+    pipeline.hf_device_map = None  # it is as movable as any
     return place(pipeline, checkpoint.holding, device)
 
 
