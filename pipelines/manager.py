@@ -41,10 +41,17 @@ class _Slot:
     """The place of one model; `model` is None while it loads."""
 
     model: Sized | None = None
-    nbytes: int = 0
+    weights: int = 0
+    """Bytes, from when they are known."""
+    added: int = 0
+    """Bytes of what was added to it and stays with it, such as a LoRA."""
     borrowers: int = 1
     thread: int = field(default_factory=threading.get_ident)
     """Which one loads it."""
+
+    @property
+    def nbytes(self) -> int:
+        return self.weights + self.added
 
 
 class PipelineManager:
@@ -178,6 +185,16 @@ class PipelineManager:
             del lent
             self._give_back(key)
 
+    def count_added(self, key: str, nbytes: int) -> None:
+        """Count what was added to a model that is borrowed, until that is freed; idle ones go.
+
+        Args:
+            nbytes: in the place of what was counted before; 0 is nothing any more.
+        """
+        with self._changed:
+            self._slots[key].added = nbytes
+        self._make_room()
+
     def evict(self, key: str) -> bool:
         """Free a model's memory, also where it waits; False if it is not loaded, or borrowed."""
         if self._parking:
@@ -256,7 +273,7 @@ class PipelineManager:
             raise
         with self._changed:
             slot = self._slots[key]
-            slot.model, slot.nbytes = loaded, loaded.nbytes
+            slot.model, slot.weights = loaded, loaded.nbytes
             self._changed.notify_all()
         self._tell(key, "loaded")
         return cast("_Loaded", loaded)
@@ -271,7 +288,7 @@ class PipelineManager:
 
     def _reserve(self, key: str, nbytes: int) -> None:
         with self._changed:
-            self._slots[key].nbytes = nbytes
+            self._slots[key].weights = nbytes
         self._make_room(key)
 
     def _tell(self, key: str, state: str) -> None:

@@ -148,6 +148,20 @@ def test_a_set_is_loaded_once_and_goes_with_its_model(
     assert not house.adapters._last
 
 
+def test_the_set_that_stays_counts_against_the_budget(tmp_path: Path) -> None:
+    house = open_house(tmp_path, "sd15")
+    with house.manager.borrow("sd15") as loaded:
+        small = house.keep(save_lora(loaded, tmp_path / "small.safetensors", rank=2))
+        large = house.keep(save_lora(loaded, tmp_path / "large.safetensors", rank=8))
+    plain, counted = house.manager.nbytes, []
+    for source in (small, large, small, None):
+        changes = [(source, 1.0)] if source else []
+        house.draw(with_loras("sd15", *changes))
+        counted.append(house.manager.nbytes - plain)
+    assert counted[0] > 0 and counted == [counted[0], 4 * counted[0], counted[0], counted[0]]
+    assert house.manager.evict("sd15") and house.manager.nbytes == 0
+
+
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 def test_both_formats_of_the_web_draw_the_same(house: House, tmp_path: Path, scale: float) -> None:
     with house.manager.borrow("sd15") as loaded:

@@ -130,6 +130,20 @@ def test_the_budget_holds_after_many_switches(loader: CountingLoader, held: Held
     assert len(loader.loaded) == 9
 
 
+def test_what_is_added_to_a_model_makes_idle_ones_go(
+    loader: CountingLoader, held: HeldKeys
+) -> None:
+    manager = make_manager(loader, size_of("mini") + size_of("sd2") + 1000, held)
+    use(manager, "sd2")
+    with manager.borrow("mini"):
+        manager.count_added("mini", 999)
+        assert held == {"mini", "sd2"} and manager.nbytes == size_of("mini") + size_of("sd2") + 999
+        manager.count_added("mini", 1001)
+        assert held == {"mini"} and manager.nbytes == size_of("mini") + 1001
+        manager.count_added("mini", 0)
+    assert manager.nbytes == size_of("mini")
+
+
 def test_a_borrowed_model_is_never_evicted(loader: CountingLoader, held: HeldKeys) -> None:
     manager = make_manager(loader, 1, held)
     with manager.borrow("mini"):
