@@ -22,9 +22,9 @@ from pipelines.adapted import (
     own_pipeline,
     placed,
 )
+from pipelines.checkpoints import short_hash
 from pipelines.device import pick_device
 from pipelines.guiding import Guiding
-from pipelines.loader import short_hash
 from pipelines.lora import LoraFile, add_loras, check_loras
 from pipelines.words import (
     EmbeddingFile,

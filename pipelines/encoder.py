@@ -21,7 +21,7 @@ from studio.specs import TEXT_ENCODER
 if TYPE_CHECKING:
     from diffusers import IFPipeline
 
-    from pipelines.loader import Checkpoint, OnMessage
+    from pipelines.checkpoints import Checkpoint, OnMessage
     from pipelines.manager import PipelineManager
     from studio.request import GenerationRequest
 

@@ -17,8 +17,9 @@ from studio.errors import Cancelled
 from studio.specs import TEXT_ENCODER
 
 if TYPE_CHECKING:
+    from pipelines.checkpoints import Checkpoint, OnMessage
     from pipelines.encoder import TextEncoder
-    from pipelines.loader import Checkpoint, LoadedModel, Loader, OnMessage
+    from pipelines.loader import LoadedModel, Loader
     from studio.catalogue import Catalogue
 
 log = logging.getLogger(__name__)

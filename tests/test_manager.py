@@ -14,7 +14,8 @@ import pytest
 from greenlet import getcurrent, greenlet
 from tiny_house import checkpoint, tiny_catalogue, tiny_manager, tiny_settings
 
-from pipelines.loader import Checkpoint, LoadedModel, Loader, OnMessage
+from pipelines.checkpoints import Checkpoint, OnMessage
+from pipelines.loader import LoadedModel, Loader
 from pipelines.manager import PipelineManager
 from studio.errors import Cancelled, ModelUnavailable, UnknownModel
 

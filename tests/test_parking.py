@@ -11,7 +11,8 @@ import pytest
 import torch
 from tiny_families.house import draw_family, family_catalogue, family_request, family_settings
 
-from pipelines.loader import Checkpoint, LoadedModel, Loader
+from pipelines.checkpoints import Checkpoint
+from pipelines.loader import LoadedModel, Loader
 from pipelines.manager import PipelineManager
 from pipelines.parking import Parking, can_wait, pick_parking
 from studio.settings import Settings

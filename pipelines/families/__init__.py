@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_utils import SchedulerMixin
     from PIL import Image
 
-    from pipelines.loader import Checkpoint, LoadedModel
+    from pipelines.checkpoints import Checkpoint
+    from pipelines.loader import LoadedModel
     from studio.request import GenerationRequest
     from studio.specs import SchedulerSpec
 

@@ -22,7 +22,7 @@ from studio.errors import ModelUnavailable
 from studio.model_files import is_of
 
 if TYPE_CHECKING:
-    from pipelines.loader import Checkpoint
+    from pipelines.checkpoints import Checkpoint
     from studio.specs import ModelSpec
 
 _UNCLIP = "diffusers.pipelines.deprecated.unclip.text_proj"

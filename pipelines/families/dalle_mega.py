@@ -27,7 +27,7 @@ from studio.errors import CroquisError, ModelUnavailable, OutOfMemory
 from studio.settings import ROOT
 
 if TYPE_CHECKING:
-    from pipelines.loader import Checkpoint, OnMessage
+    from pipelines.checkpoints import Checkpoint, OnMessage
     from studio.specs import ModelSpec
 
 SOURCE_FILES = ("encoder.pt", "decoder.pt", "detoker.pt", "vocab.json", "merges.txt")

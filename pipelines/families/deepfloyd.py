@@ -24,7 +24,7 @@ from pipelines.shells import build_shell
 if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
-    from pipelines.loader import Checkpoint
+    from pipelines.checkpoints import Checkpoint
 
 
 def load_pipeline(checkpoint: Checkpoint, device: str, dtype: torch.dtype) -> DiffusionPipeline:

@@ -19,7 +19,7 @@ from pipelines.families import Batch, Result
 if TYPE_CHECKING:
     from PIL import Image
 
-    from pipelines.loader import Checkpoint
+    from pipelines.checkpoints import Checkpoint
     from studio.hosting import Provider
 
 POLL_S = 0.2

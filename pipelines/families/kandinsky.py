@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
-    from pipelines.loader import Checkpoint
+    from pipelines.checkpoints import Checkpoint
 
 PRIOR_STEPS = 25
 PRIOR_GUIDANCE = 4.0

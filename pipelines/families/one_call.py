@@ -29,7 +29,7 @@ from studio.request import GenerationRequest
 if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
-    from pipelines.loader import Checkpoint
+    from pipelines.checkpoints import Checkpoint
 
 DRAWN = "input-" + "0" * 64
 """Id of the picture that a second pass starts from; no uploaded file has it."""
