@@ -17,6 +17,7 @@ from pipelines.device import pick_budget, pick_device
 from pipelines.engine import Engine
 from pipelines.loader import Loader
 from pipelines.manager import PipelineManager
+from pipelines.parking import pick_parking
 from pipelines.stepping import Denoise
 from studio.catalogue import Catalogue
 from studio.jobs import JobState
@@ -119,7 +120,10 @@ def open_house(
         )
         studio = _Studio(settings, catalogue)
         budget = pick_budget(pick_device(settings), settings)
-        manager = PipelineManager(catalogue, Loader(settings), budget, studio.set_model_state)
+        parking = pick_parking(pick_device(settings), settings)
+        manager = PipelineManager(
+            catalogue, Loader(settings), budget, studio.set_model_state, parking
+        )
         denoise = denoise or pick_denoise(settings, pick_device(settings))
         engine = Engine(studio, manager, settings, denoise=denoise)
         studio.start()
