@@ -8,8 +8,6 @@ import queue
 import threading
 from typing import TYPE_CHECKING
 
-import torch
-
 from pipelines.admission import Admission
 from pipelines.company import Company
 from pipelines.device import pick_device, tune_threads
@@ -86,19 +84,15 @@ class Engine:
         self._manager.close()
 
     def _run(self) -> None:
-        """Work until closed. Models are loaded here too: that changes torch's global state.
-
-        No gradients for the whole thread: courses that come and go between the steps share it.
-        """
+        """Work until closed. Models are loaded here too: that changes torch's global state."""
         tune_threads(self._settings)
-        with torch.no_grad():
-            while not self._is_closing.is_set():
-                try:
-                    self._work()
-                except Exception:
-                    log.exception("The engine could not take or load anything; it tries again")
-                    self._is_closing.wait(POLL_S)
-            self._stepper.close(Cancelled("Croquis is shutting down."))
+        while not self._is_closing.is_set():
+            try:
+                self._work()
+            except Exception:
+                log.exception("The engine could not take or load anything; it tries again")
+                self._is_closing.wait(POLL_S)
+        self._stepper.close(Cancelled("Croquis is shutting down."))
 
     def _work(self) -> None:
         """Let jobs in, and make a step of those that are drawn; if none is, load in advance."""

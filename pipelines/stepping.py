@@ -110,6 +110,7 @@ class Stepper:
         self._ready.append((course, None))
         return course
 
+    @torch.no_grad()  # courses share the thread's mode: none may leave another's behind
     def step(self) -> None:
         """Let every course go on until it waits, and make the next group of calls."""
         self._hub = getcurrent()
@@ -120,6 +121,7 @@ class Stepper:
         self._ready.extend((course, None) for course in paused)
         self._go_on()
 
+    @torch.no_grad()
     def close(self, error: BaseException) -> None:
         """Raise `error` in every course, and let them end."""
         while self._courses:

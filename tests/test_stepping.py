@@ -292,3 +292,19 @@ def test_a_course_that_pauses_lets_the_others_go_on() -> None:
     while len(stepper):
         stepper.step()
     assert seen == ["a0", "b0", "a1", "b1"]
+
+
+def test_no_course_leaves_its_gradient_mode_behind() -> None:
+    stepper = Stepper()
+
+    def work(pauses: int) -> None:
+        with torch.no_grad():
+            for _ in range(pauses):
+                stepper.pause()
+
+    assert torch.is_grad_enabled()
+    for pauses in (1, 3, 2):  # the first to come is not the last to go
+        stepper.spawn("anna", functools.partial(work, pauses))
+    while len(stepper):
+        stepper.step()
+        assert torch.is_grad_enabled()
