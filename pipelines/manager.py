@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from pipelines.device import release_memory
 from pipelines.hub import size_text
 from pipelines.parking import Parking, traces_of
-from studio.errors import Cancelled
+from pipelines.slots import Sized, Slots
 from studio.specs import TEXT_ENCODER
 
 if TYPE_CHECKING:
@@ -25,34 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Sized(Protocol):
-    """What takes memory, or will."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its weights."""
-
-
 _Found = TypeVar("_Found", bound=Sized)
 _Loaded = TypeVar("_Loaded", bound=Sized)
-
-
-@dataclass(slots=True)
-class _Slot:
-    """The place of one model; `model` is None while it loads."""
-
-    model: Sized | None = None
-    weights: int = 0
-    """Bytes, from when they are known."""
-    added: int = 0
-    """Bytes of what was added to it and stays with it, such as a LoRA."""
-    borrowers: int = 1
-    thread: int = field(default_factory=threading.get_ident)
-    """Which one loads it."""
-
-    @property
-    def nbytes(self) -> int:
-        return self.weights + self.added
 
 
 class PipelineManager:
@@ -84,33 +55,24 @@ class PipelineManager:
         self._budget_bytes = budget_bytes
         self._on_state = on_state
         self._parking = parking
-        self._slots: OrderedDict[str, _Slot] = OrderedDict()  # least recently used first
-        self._changed = threading.Condition()
-        self._is_closed = False
+        self._slots = Slots()
 
     @property
     def nbytes(self) -> int:
         """Bytes of weights that are loaded, or have their room reserved."""
-        with self._changed:
-            return sum(slot.nbytes for slot in self._slots.values())
+        return self._slots.nbytes
 
     def fits(self, key: str) -> bool:
         """Whether a model can be borrowed beside those that are, without exceeding the budget.
 
         What is not loaded counts with the size in its table, which may differ from its files'.
         """
-        with self._changed:
-            slot = self._slots.get(key)
-            in_use = sum(slot.nbytes for slot in self._slots.values() if slot.borrowers)
-        if slot is not None and (slot.borrowers or slot.model is None):
-            return True
-        needed = slot.nbytes if slot else self._parked_bytes(key)
+        needed, in_use = self._slots.size_of(key), self._slots.borrowed_bytes
+        if needed is None and self._parking:
+            needed = self._parking.size_of(key)
         if needed is None:
             needed = int(self._catalogue.get_model(key).memory_gb * 10**9)
-        return not in_use or in_use + needed <= self._budget_bytes
-
-    def _parked_bytes(self, key: str) -> int | None:
-        return self._parking.size_of(key) if self._parking else None
+        return not needed or not in_use or in_use + needed <= self._budget_bytes
 
     @contextmanager
     def borrow(self, key: str, on_message: OnMessage = lambda text: None) -> Iterator[LoadedModel]:
@@ -179,7 +141,7 @@ class PipelineManager:
         load: Callable[[_Found], _Loaded],
         on_message: OnMessage,
     ) -> Iterator[_Loaded]:
-        lent = self._take(key) or self._load(key, title, find, load, on_message)
+        lent = self._slots.take(key) or self._load(key, title, find, load, on_message)
         try:
             yield cast("_Loaded", lent)
         finally:
@@ -192,8 +154,7 @@ class PipelineManager:
         Args:
             nbytes: in the place of what was counted before; 0 is nothing any more.
         """
-        with self._changed:
-            self._slots[key].added = nbytes
+        self._slots.count_added(key, nbytes)
         self._make_room()
 
     def evict(self, key: str) -> bool:
@@ -207,11 +168,9 @@ class PipelineManager:
 
         Looking for garbage takes 0.3 s: that is done only where the model would stay without.
         """
-        with self._changed:
-            slot = self._slots.get(key)
-            if slot is None or slot.borrowers:
-                return False
-            del self._slots[key]
+        slot = self._slots.pop_idle(key)
+        if slot is None:
+            return False
         if self._parking and wanted is not None:
             self._parking.park(key, slot.model, wanted)
         traces = traces_of(slot.model)
@@ -223,31 +182,10 @@ class PipelineManager:
 
     def close(self) -> None:
         """Free every model that is not borrowed, and lend no more."""
-        with self._changed:
-            self._is_closed = True
-            keys = tuple(self._slots)
-        for key in keys:
+        for key in self._slots.close():
             self.evict(key)
         if self._parking:
             self._parking.clear()
-
-    def _take(self, key: str) -> Sized | None:
-        """Borrow a loaded model, wait for one that loads, or reserve the slot and return None."""
-        with self._changed:
-            while True:
-                if self._is_closed:
-                    raise Cancelled("Croquis is shutting down.")
-                slot = self._slots.get(key)
-                if slot is None:
-                    self._slots[key] = _Slot()
-                    return None
-                if slot.model is not None:
-                    slot.borrowers += 1
-                    self._slots.move_to_end(key)
-                    return slot.model
-                if slot.thread == threading.get_ident():
-                    raise RuntimeError(f"the load of {key} gave its turn away on its own thread")
-                self._changed.wait()
 
     def _load(
         self,
@@ -257,7 +195,7 @@ class PipelineManager:
         load: Callable[[_Found], _Loaded],
         on_message: OnMessage,
     ) -> _Loaded:
-        """Fill the slot that `_take` reserved."""
+        """Load into the slot that was opened for it."""
         self._tell(key, "loading")
         try:
             loaded = self._fetch(key)
@@ -267,29 +205,23 @@ class PipelineManager:
                 on_message(f"Loading {title}, {size_text(found.nbytes)}")
                 loaded = load(found)
         except BaseException:
-            with self._changed:
-                del self._slots[key]
-                self._changed.notify_all()
+            self._slots.abandon(key)
             self._tell(key, "unloaded")
             raise
-        with self._changed:
-            slot = self._slots[key]
-            slot.model, slot.weights = loaded, loaded.nbytes
-            self._changed.notify_all()
+        self._slots.fill(key, loaded)
         self._tell(key, "loaded")
         return cast("_Loaded", loaded)
 
     def _fetch(self, key: str) -> Sized | None:
         """Bring a model back that waits in RAM; None if it does not."""
-        nbytes = self._parked_bytes(key)
+        nbytes = self._parking.size_of(key) if self._parking else None
         if self._parking is None or nbytes is None:
             return None
         self._reserve(key, nbytes)
         return self._parking.fetch(key)
 
     def _reserve(self, key: str, nbytes: int) -> None:
-        with self._changed:
-            self._slots[key].weights = nbytes
+        self._slots.reserve(key, nbytes)
         self._make_room(key)
 
     def _tell(self, key: str, state: str) -> None:
@@ -299,17 +231,13 @@ class PipelineManager:
 
     def _make_room(self, wanted: str = "") -> None:
         """Push idle models out until all fit into the budget; the one used last stays."""
-        with self._changed:
-            idle = [key for key, slot in self._slots.items() if not slot.borrowers]
-            last = next(reversed(self._slots), None)
-        for key in idle:
-            if self.nbytes > self._budget_bytes and key != last:
+        for key in self._slots.spare():
+            if self.nbytes > self._budget_bytes:
                 self._push_out(key, wanted)
 
     def _give_back(self, key: str) -> None:
-        with self._changed:
-            self._slots[key].borrowers -= 1
-        if self._is_closed:
+        self._slots.give_back(key)
+        if self._slots.is_closed:
             self.evict(key)
         else:
             self._make_room()
