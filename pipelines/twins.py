@@ -55,16 +55,22 @@ def twin_of(module: nn.Module, place: Callable[[torch.Tensor], Any] = alias) -> 
 
 
 def _own(value: Any, memo: dict[int, Any]) -> Any:
-    """`copy.deepcopy`, without the calls for what a module has most: a tenth of the time."""
-    if isinstance(value, ATOMS):
+    """`copy.deepcopy`, without the calls for what a module has most: a third of the time."""
+    if isinstance(value, ATOMS) or type(value) is tuple and all(map(_is_atom, value)):
         return value
     if id(value) in memo:
         return memo[id(value)]
+    if type(value) is set and not value:
+        return set()
     if type(value) not in (dict, OrderedDict):
         return copy.deepcopy(value, memo)
     made = memo[id(value)] = type(value)()
     made.update((name, _own(one, memo)) for name, one in value.items())
     return made
+
+
+def _is_atom(value: Any) -> bool:
+    return isinstance(value, ATOMS)
 
 
 def shallow_copy(module: nn.Module) -> nn.Module:
