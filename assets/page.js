@@ -65,6 +65,12 @@
   document.addEventListener('click', (event) => {
     if (event.target.matches('#model input')) event.target.select();
   });
+  // Tab leaves a list and closes it: Gradio would open it once more, for good, over the page.
+  document.addEventListener('keydown', (event) => {
+    if (event.key !== 'Tab' || !event.target.matches('[role="combobox"]')) return;
+    event.stopPropagation();
+    document.querySelectorAll('.option-list').forEach((list) => { list.tabIndex = -1; });
+  }, true);
 
   // A thing that turns can be stopped, and turned by who asked for less motion.
   document.addEventListener('click', (event) => {
