@@ -23,6 +23,7 @@ from studio.progress import Progress, ProgressBoard, progress_of
 from studio.queue import FairQueue
 from studio.request import GenerationRequest
 from studio.settings import Settings
+from studio.waiting import Waiting, about
 
 MAX_ATTEMPTS = 3
 _INTERRUPTED = "The server stopped {} times while drawing this, so it was given up."
@@ -44,6 +45,7 @@ class Dispatcher:
         self._store = store
         self._board = board
         self._estimates = estimates
+        self._waiting = Waiting(estimates, board)
         self._changed = threading.Condition()
         self._queue = FairQueue()
         self._live: dict[str, Job] = {}
@@ -215,25 +217,11 @@ class Dispatcher:
             order = self._queue.order()
             if job.id not in order:
                 return None
-            return self._wait_s(order[: order.index(job.id) + 1])
+            before = order[: order.index(job.id) + 1]
+            return self._waiting.seconds(self._live.values(), before)
 
     def _next(self, may_take: Callable[[Job], bool]) -> str | None:
         return next((one for one in self._queue.order() if may_take(self._live[one])), None)
-
-    def _wait_s(self, job_ids: list[str]) -> float | None:
-        """Seconds until the running jobs and then these are done, with as many at a time."""
-        jobs = list(self._live.values())
-        running = [job for job in jobs if job.state is not JobState.QUEUED]
-        left = [
-            self._estimates.remaining_s(job.work, self._board.get(job.id) or progress_of(job))
-            for job in running
-        ]
-        waiting = [job for job in jobs if job.id in job_ids]
-        left += [self._estimates.total_s(job.work) for job in waiting]
-        models = _models(waiting) - _models(running)
-        left += [self._estimates.loading_s(model) or 0.0 for model in models]
-        known = [seconds for seconds in left if seconds is not None]
-        return sum(known) / max(1, len(running)) if len(known) == len(left) else None
 
     def _check_limits(self, owner: str) -> None:
         own, waiting = self._queue.count(owner), len(self._queue)
@@ -243,8 +231,8 @@ class Dispatcher:
             start = f"The queue is full: {waiting} requests wait"
         else:
             return
-        wait_s = self._wait_s(self._queue.order())
-        known = "how long they take is not known yet" if wait_s is None else _about(wait_s)
+        wait_s = self._waiting.seconds(self._live.values(), self._queue.order())
+        known = "how long they take is not known yet" if wait_s is None else about(wait_s)
         raise QueueFull(f"{start}; {known}. Try again when one of them is done.")
 
     def _resume(self, job: Job, stopped: bool) -> None:
@@ -281,11 +269,6 @@ class Dispatcher:
         self._changed.notify_all()
 
 
-def _models(jobs: list[Job]) -> set[str]:
-    """Keys of the models that the jobs draw with."""
-    return {job.request.model for job in jobs if job.enlargement is None}
-
-
 def _queued_again(job: Job) -> Job:
     """A job as it was before it was taken; its notes come again as it is drawn again."""
     return replace(job, state=JobState.QUEUED, started_at=None, notes=())
@@ -297,10 +280,3 @@ def _settled(job: Job, state: JobState, error: str | None) -> Job:
 
 def _now() -> datetime:
     return datetime.now(timezone.utc)
-
-
-def _about(seconds: float) -> str:
-    """Less than a minute and a half in seconds, more in minutes."""
-    if seconds < 90:
-        return f"they take about {max(1, round(seconds))} s"
-    return f"they take about {round(seconds / 60)} minutes"
