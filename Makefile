@@ -30,8 +30,9 @@ run: setup
 	$(BIN)/python app.py
 
 # One process for each core; a file's tests stay together, as they share a server or a model.
+# The longest files begin first: tests/conftest.py names them.
 test: .venv/lab.stamp browser
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .
