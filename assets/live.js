@@ -3,6 +3,7 @@
 (() => {
   const PAUSE_MS = 120;
   const AGAIN_MS = 200;
+  const PATIENCE_MS = 700;  // an answer that changes nothing is not heard of
   const root = document.documentElement;
   const byId = (id) => document.getElementById(id);
   const newSeed = () => String(Math.floor(Math.random() * 2 ** 32));
@@ -11,6 +12,9 @@
   let clock = 0;
   let hiddenAt = 0;
   let timer = null;
+  let answered = 0;
+  let askedAt = 0;
+  let isAsking = false;
 
   const isRunning = () => document.querySelector('#progress [data-say]') !== null;
 
@@ -18,8 +22,19 @@
     timer ??= setTimeout(() => {
       timer = null;
       // A run has the stage; what is typed meanwhile is sketched with the next change.
-      if (isOn && !isRunning()) byId('sketch-ask')?.click();
+      if (!isOn || isRunning()) return;
+      // One question at a time: what is typed meanwhile is asked once the answer is there.
+      const rest = askedAt + PATIENCE_MS - performance.now();
+      if (answered < clock && rest > 0) {
+        isAsking = true;
+        setTimeout(goOn, rest);
+      } else byId('sketch-ask')?.click();
     }, pause);
+  }
+
+  function goOn() {
+    if (isAsking) askSoon(0);
+    isAsking = false;
   }
 
   function hide() {
@@ -54,6 +69,7 @@
     // Before a question leaves: its number, and the seed that stays the same while one types.
     ask(names, values) {
       clock += 1;
+      askedAt = performance.now();
       return withSeed(names, values).map((value, i) => (names[i] === 'asked' ? String(clock) : value));
     },
 
@@ -65,12 +81,16 @@
       const asked = Number(/data-asked="(\d+)"/.exec(html ?? '')?.[1] ?? 0);
       if (isOn && asked > hiddenAt) root.dataset.sketch = '';
       else if (!asked) delete root.dataset.sketch;
+      answered = clock;
+      goOn();
     },
 
     // The server has said why there is no sketch yet.
     noted(html) {
       const asked = Number(/data-again="(\d+)"/.exec(html ?? '')?.[1] ?? 0);
+      answered = clock;
       if (asked && asked === clock) askSoon(AGAIN_MS);
+      else goOn();
     },
 
     hide,
